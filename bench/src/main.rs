@@ -1,1 +1,53 @@
-fn main() {}
+//! `orbit-bench`: load, latency and comparison harness for anything that speaks RocketMQ's remoting protocol.
+//! Every command is a module of its own; what they share is the generator (`load`) and the report.
+
+mod commands;
+mod connection;
+mod control;
+mod error;
+mod ledger;
+mod load;
+mod options;
+mod payload;
+mod process;
+mod progress;
+mod record;
+mod report;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Load, latency and correctness of a RocketMQ-compatible broker
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Send as fast as answers come, or at a fixed rate
+    Produce(commands::Produce),
+    /// Read topics to their end and check every message
+    Consume(commands::Consume),
+    /// Send and long-poll at once: the time from send to arrival, every message checked
+    E2e(commands::EndToEnd),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Produce(command) => commands::produce(command),
+        Command::Consume(command) => commands::consume(command),
+        Command::E2e(command) => commands::end_to_end(command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("orbit-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! The generator: one thread, one epoll loop, sockets that send and sockets that read side by side, so that a
+//! message's way is timed by one clock. It shares the machine with the broker it measures and therefore costs as
+//! little as it can: no allocation and no clock read per message, many frames per system call.
+
+pub mod consume;
+pub mod produce;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use rustix::event::epoll;
+use rustix::fd::OwnedFd;
+use rustix::time::Timespec;
+
+use crate::error::{Error, Result};
+use crate::ledger::Counts;
+use crate::payload::Clock;
+use crate::process;
+
+/// One queue of one topic.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    pub topic: String,
+    pub queue: u32,
+}
+
+pub struct Plan {
+    pub broker: SocketAddr,
+    pub lanes: Vec<Lane>,
+    pub produce: Option<produce::Settings>,
+    /// With the first offset of every lane.
+    pub consume: Option<(consume::Settings, Vec<u64>)>,
+    pub warmup: Duration,
+    pub duration: Duration,
+    pub stop_when: StopWhen,
+    /// Whose CPU time the window is charged with.
+    pub server_pid: Option<u32>,
+    pub cpu: Option<usize>,
+    pub recorder: Option<produce::Recorder>,
+    /// A broken connection ends only itself; otherwise it ends the run.
+    pub may_disconnect: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopWhen {
+    /// The window is over; what is under way is still awaited.
+    Time,
+    /// Every queue has been read to its end (or the time is up).
+    Drained,
+}
+
+/// Counters that another thread may watch, and the one thing it may say.
+#[derive(Default)]
+pub struct Live {
+    pub acknowledged: AtomicU64,
+    pub consumed: AtomicU64,
+    pub refused: AtomicU64,
+    /// Set once the generator is past its warm-up.
+    pub measuring: AtomicBool,
+    pub stop: AtomicBool,
+}
+
+pub struct Outcome {
+    pub window: Duration,
+    pub sent: Option<Sent>,
+    pub consumed: Option<Consumed>,
+    pub server_cpu_us: Option<u64>,
+    pub server_memory: Option<process::Memory>,
+    pub generator_cpu_us: u64,
+    /// Wall-clock figures between which the window lies.
+    pub broken_connections: u32,
+}
+
+pub struct Sent {
+    /// Acknowledged within the window.
+    pub messages: u64,
+    /// Acknowledged in the whole run.
+    pub messages_total: u64,
+    pub refused: Refusals,
+    pub latencies: Latencies,
+    /// Open loop: requests whose time came within the window and that never left.
+    pub behind: u64,
+}
+
+pub struct Consumed {
+    /// Within the window.
+    pub messages: u64,
+    pub bytes: u64,
+    /// Over the whole run.
+    pub counts: Counts,
+    pub latencies: Latencies,
+    pub refused: Refusals,
+}
+
+/// Answers that were a no, by code, with the last remark.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Refusals(pub BTreeMap<i32, (u64, String)>);
+
+impl Refusals {
+    pub fn add(&mut self, code: i32, remark: &str) {
+        let entry = self.0.entry(code).or_default();
+        entry.0 += 1;
+        if entry.1.is_empty() {
+            entry.1.push_str(remark);
+        }
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.values().map(|(count, _)| count).sum()
+    }
+}
+
+const LATENCY_NS_MIN: u64 = 1_000;
+const LATENCY_NS_MAX: u64 = 600_000_000_000;
+
+/// Latencies of what was meant to start within the window.
+pub struct Latencies {
+    pub histogram: Histogram<u64>,
+    from_ns: u64,
+    to_ns: u64,
+}
+
+impl Default for Latencies {
+    fn default() -> Latencies {
+        Latencies {
+            histogram: Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, 3)
+                .expect("constant bounds that are known to be right"),
+            from_ns: u64::MAX,
+            to_ns: u64::MAX,
+        }
+    }
+}
+
+impl Latencies {
+    pub fn record(&mut self, intended_ns: u64, now_ns: u64) {
+        if (self.from_ns..self.to_ns).contains(&intended_ns) {
+            self.histogram
+                .saturating_record(now_ns.saturating_sub(intended_ns));
+        }
+    }
+
+    fn open(&mut self, from_ns: u64) {
+        self.from_ns = from_ns;
+    }
+
+    fn close(&mut self, to_ns: u64) {
+        self.to_ns = to_ns;
+    }
+}
+
+/// How long answers and messages that are still under way may take after the window.
+const DRAIN_LIMIT_NS: u64 = 10_000_000_000;
+/// How often the loop looks at the time when nothing happens.
+const TICK_NS: u64 = 10_000_000;
+const EVENTS_MAX: usize = 128;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Warmup,
+    Window,
+    Draining,
+}
+
+/// Runs the plan on the calling thread, which becomes the generator until it is over.
+pub fn run(plan: Plan, live: &Live) -> Result<Outcome> {
+    if let Some(cpu) = plan.cpu {
+        process::pin(cpu)
+            .map_err(|error| Error::io(format!("pinning to CPU {cpu}"))(error.into()))?;
+    }
+    // An open loop is only as precise as its wake-ups.
+    rustix::thread::set_current_timer_slack(NonZeroU64::new(1))
+        .map_err(|error| Error::io("timer slack")(error.into()))?;
+    Generator::new(plan, live)?.run()
+}
+
+struct Generator<'a> {
+    live: &'a Live,
+    clock: Clock,
+    epoll: OwnedFd,
+    producers: Option<produce::Producers>,
+    consumers: Option<consume::Consumers>,
+    producer_count: u64,
+    phase: Phase,
+    phase_ends_ns: u64,
+    marks: Marks,
+    ends: Marks,
+    behind: u64,
+    plan: Plan,
+}
+
+/// Counters at one moment.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    at_ns: u64,
+    acknowledged: u64,
+    consumed: u64,
+    bytes: u64,
+    server_cpu_us: Option<u64>,
+    own_cpu_us: u64,
+}
+
+impl<'a> Generator<'a> {
+    fn new(mut plan: Plan, live: &'a Live) -> Result<Generator<'a>> {
+        let clock = Clock::start();
+        let connecting = || format!("connecting to {}", plan.broker);
+        let run = fastrand::u16(..);
+        let producers = match &plan.produce {
+            Some(settings) => Some(
+                produce::Producers::connect(
+                    plan.broker,
+                    &plan.lanes,
+                    run,
+                    clock.now_ns(),
+                    settings,
+                )
+                .map_err(Error::io(connecting()))?,
+            ),
+            None => None,
+        };
+        let consumers = match plan.consume.take() {
+            Some((settings, starts)) => Some(
+                consume::Consumers::connect(plan.broker, &plan.lanes, &starts, settings)
+                    .map_err(Error::io(connecting()))?,
+            ),
+            None => None,
+        };
+        let mut generator = Generator {
+            live,
+            clock,
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)
+                .map_err(|error| Error::io("epoll")(error.into()))?,
+            producer_count: producers
+                .as_ref()
+                .map_or(0, |some| some.connections().count()) as u64,
+            producers,
+            consumers,
+            phase: Phase::Warmup,
+            phase_ends_ns: clock.now_ns() + plan.warmup.as_nanos() as u64,
+            marks: Marks::default(),
+            ends: Marks::default(),
+            behind: 0,
+            plan,
+        };
+        if let Some(producers) = generator.producers.as_mut() {
+            producers.recorder = generator.plan.recorder.take();
+        }
+        generator.register()?;
+        Ok(generator)
+    }
+
+    fn register(&self) -> Result<()> {
+        let producing = self.producers.iter().flat_map(|some| some.connections());
+        let consuming = self.consumers.iter().flat_map(|some| some.connections());
+        for (token, connection) in producing.chain(consuming).enumerate() {
+            epoll::add(
+                &self.epoll,
+                &connection.stream,
+                epoll::EventData::new_u64(token as u64),
+                epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET,
+            )
+            .map_err(|error| Error::io("epoll")(error.into()))?;
+        }
+        Ok(())
+    }
+
+    fn run(mut self) -> Result<Outcome> {
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        if let Some(consumers) = self.consumers.as_mut() {
+            consumers.pull();
+        }
+        if let Some(producers) = self.producers.as_mut() {
+            producers.prime(self.clock.now_ns());
+        }
+        loop {
+            let now_ns = self.clock.now_ns();
+            if self.advance(now_ns) {
+                return self.finish();
+            }
+            let sending = self.phase != Phase::Draining;
+            let due_ns = match self.producers.as_mut() {
+                Some(producers) if sending => producers.issue_due(now_ns),
+                _ => None,
+            };
+            self.wait(&mut events, now_ns, due_ns)?;
+            for event in events.drain(..) {
+                let now_ns = self.clock.now_ns();
+                let token = event.data.u64();
+                if token < self.producer_count {
+                    let producers = self.producers.as_mut().expect("its sockets are registered");
+                    producers.ready(token as usize, now_ns, sending);
+                } else if let Some(consumers) = self.consumers.as_mut() {
+                    consumers.ready((token - self.producer_count) as usize, now_ns);
+                }
+            }
+            self.show();
+            self.check_connections()?;
+        }
+    }
+
+    fn wait(&self, events: &mut Vec<epoll::Event>, now_ns: u64, due_ns: Option<u64>) -> Result<()> {
+        let until_ns = due_ns
+            .unwrap_or(u64::MAX)
+            .min(now_ns + TICK_NS)
+            .min(self.phase_ends_ns.max(now_ns + 1));
+        // Issuing took time: what has become due meanwhile must not wait.
+        let wait_ns = until_ns.saturating_sub(self.clock.now_ns());
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: wait_ns.min(TICK_NS) as _,
+        };
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(events),
+            Some(&timeout),
+        ) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(Error::io("epoll")(error.into())),
+        }
+    }
+
+    /// Moves from phase to phase; true when the run is over.
+    fn advance(&mut self, now_ns: u64) -> bool {
+        let stopped = self.live.stop.load(Ordering::Relaxed)
+            || self
+                .producers
+                .as_ref()
+                .is_some_and(|producers| producers.all_disconnected());
+        match self.phase {
+            Phase::Warmup if now_ns >= self.phase_ends_ns || stopped => {
+                self.phase = Phase::Window;
+                self.phase_ends_ns = now_ns + self.plan.duration.as_nanos() as u64;
+                self.marks = self.mark(now_ns);
+                self.each_latencies(|latencies| latencies.open(now_ns));
+                self.live.measuring.store(true, Ordering::Relaxed);
+                false
+            }
+            Phase::Window if now_ns >= self.phase_ends_ns || stopped || self.is_drained() => {
+                self.phase = Phase::Draining;
+                self.phase_ends_ns = now_ns + DRAIN_LIMIT_NS;
+                self.ends = self.mark(now_ns);
+                self.behind = self
+                    .producers
+                    .as_ref()
+                    .map_or(0, |producers| producers.behind(now_ns));
+                self.each_latencies(|latencies| latencies.close(now_ns));
+                self.phase_is_over(now_ns)
+            }
+            Phase::Draining => self.phase_is_over(now_ns),
+            _ => {
+                if let Some(consumers) = self.consumers.as_mut() {
+                    consumers.retry_refused(now_ns);
+                }
+                false
+            }
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.plan.stop_when == StopWhen::Drained
+            && self
+                .consumers
+                .as_ref()
+                .is_some_and(|consumers| consumers.drained())
+    }
+
+    /// While draining: every answer has come and every acknowledged message was read.
+    fn phase_is_over(&self, now_ns: u64) -> bool {
+        let Some(producers) = &self.producers else {
+            return true;
+        };
+        let answered = producers.in_flight() == 0;
+        let read = self
+            .consumers
+            .as_ref()
+            .is_none_or(|consumers| consumers.ledger.messages() >= producers.totals.acknowledged);
+        (answered && read) || now_ns >= self.phase_ends_ns
+    }
+
+    fn mark(&self, at_ns: u64) -> Marks {
+        Marks {
+            at_ns,
+            acknowledged: self
+                .producers
+                .as_ref()
+                .map_or(0, |some| some.totals.acknowledged),
+            consumed: self
+                .consumers
+                .as_ref()
+                .map_or(0, |some| some.ledger.messages()),
+            bytes: self.consumers.as_ref().map_or(0, |some| some.totals.bytes),
+            server_cpu_us: self.plan.server_pid.and_then(process::cpu_time_us),
+            own_cpu_us: process::own_thread_us(),
+        }
+    }
+
+    fn each_latencies(&mut self, mut each: impl FnMut(&mut Latencies)) {
+        if let Some(producers) = self.producers.as_mut() {
+            each(&mut producers.totals.latencies);
+        }
+        if let Some(consumers) = self.consumers.as_mut() {
+            each(&mut consumers.totals.latencies);
+        }
+    }
+
+    fn show(&self) {
+        if let Some(producers) = &self.producers {
+            self.live
+                .acknowledged
+                .store(producers.totals.acknowledged, Ordering::Relaxed);
+        }
+        if let Some(consumers) = &self.consumers {
+            self.live
+                .consumed
+                .store(consumers.ledger.messages(), Ordering::Relaxed);
+        }
+    }
+
+    fn check_connections(&self) -> Result<()> {
+        let broken = self
+            .producers
+            .as_ref()
+            .map_or(0, |some| some.totals.disconnected)
+            + self
+                .consumers
+                .as_ref()
+                .map_or(0, |some| some.totals.disconnected);
+        if broken > 0 && !self.plan.may_disconnect {
+            return Err(Error::Failed(
+                "the broker closed a connection under load".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Outcome> {
+        let (from, to) = (self.marks, self.ends);
+        let broken_connections = self
+            .producers
+            .as_ref()
+            .map_or(0, |some| some.totals.disconnected);
+        if let (Some(producers), Some(consumers)) = (&self.producers, &mut self.consumers) {
+            let mut refused: BTreeMap<(u32, u32), Vec<u64>> = BTreeMap::new();
+            for &(producer, lane, sequence) in &producers.totals.refused_sequences {
+                refused.entry((producer, lane)).or_default().push(sequence);
+            }
+            for (producer, lane, sent) in producers.sent() {
+                let refused = refused
+                    .get(&(producer, lane))
+                    .map_or(&[][..], Vec::as_slice);
+                consumers.ledger.expect(producer, lane, sent, refused);
+            }
+        }
+        let sent = self.producers.map(|producers| Sent {
+            messages: to.acknowledged - from.acknowledged,
+            messages_total: producers.totals.acknowledged,
+            refused: producers.totals.refused,
+            latencies: producers.totals.latencies,
+            behind: self.behind,
+        });
+        let consumed = self.consumers.map(|consumers| Consumed {
+            messages: to.consumed - from.consumed,
+            bytes: to.bytes - from.bytes,
+            counts: consumers.ledger.counts(),
+            latencies: consumers.totals.latencies,
+            refused: consumers.totals.refused,
+        });
+        Ok(Outcome {
+            window: Duration::from_nanos(to.at_ns - from.at_ns),
+            sent,
+            consumed,
+            server_cpu_us: to
+                .server_cpu_us
+                .zip(from.server_cpu_us)
+                .map(|(to, from)| to - from),
+            server_memory: self.plan.server_pid.and_then(process::memory),
+            generator_cpu_us: to.own_cpu_us - from.own_cpu_us,
+            broken_connections,
+        })
+    }
+}
