@@ -1,0 +1,66 @@
+//! Single messages: codes 12, 33, 36, and transactions 37, 39.
+
+use std::borrow::Cow;
+
+use super::header;
+
+header! {
+    /// 33: the message at a log offset.
+    pub struct ViewMessage<'a> {
+        topic: Option<Cow<'a, str>> = "topic",
+        log_offset: i64 = "offset",
+    }
+}
+
+header! {
+    /// 12: messages by key, or by unique key with `uniqKey` = "true" in `_UNIQUE_KEY_QUERY`.
+    pub struct QueryMessage<'a> {
+        topic: Cow<'a, str> = "topic",
+        key: Cow<'a, str> = "key",
+        messages_max: i32 = "maxNum",
+        begin_ms: i64 = "beginTimestamp",
+        end_ms: i64 = "endTimestamp",
+        unique_key: Option<bool> = "_UNIQUE_KEY_QUERY",
+    }
+}
+
+header! {
+    /// 36: a consumer failed on a message and gives it back.
+    pub struct SendBack<'a> {
+        log_offset: i64 = "offset",
+        group: Cow<'a, str> = "group",
+        /// 0: the broker's choice; negative: to the dead letters.
+        delay_level: i32 = "delayLevel",
+        origin_message_id: Option<Cow<'a, str>> = "originMsgId",
+        origin_topic: Option<Cow<'a, str>> = "originTopic",
+        unit_mode: Option<bool> = "unitMode",
+        max_reconsume_times: Option<i32> = "maxReconsumeTimes",
+    }
+}
+
+header! {
+    /// 37: a producer's decision on a half message.
+    pub struct EndTransaction<'a> {
+        topic: Option<Cow<'a, str>> = "topic",
+        producer_group: Cow<'a, str> = "producerGroup",
+        half_queue_offset: i64 = "tranStateTableOffset",
+        log_offset: i64 = "commitLogOffset",
+        /// Transaction bits of [`crate::sysflag`].
+        decision: i32 = "commitOrRollback",
+        from_check: Option<bool> = "fromTransactionCheck",
+        message_id: Cow<'a, str> = "msgId",
+        transaction_id: Option<Cow<'a, str>> = "transactionId",
+    }
+}
+
+header! {
+    /// 39: a broker asks a producer back; the body is the half message's record.
+    pub struct CheckTransaction<'a> {
+        topic: Option<Cow<'a, str>> = "topic",
+        half_queue_offset: i64 = "tranStateTableOffset",
+        log_offset: i64 = "commitLogOffset",
+        message_id: Option<Cow<'a, str>> = "msgId",
+        transaction_id: Option<Cow<'a, str>> = "transactionId",
+        offset_message_id: Option<Cow<'a, str>> = "offsetMsgId",
+    }
+}
