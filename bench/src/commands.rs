@@ -130,6 +130,7 @@ pub fn consume(command: Consume) -> Result<()> {
     };
     let plan = Plan {
         consume: Some((command.reading.settings(command.target.encoding), starts)),
+        joins_late: command.from == From::Last,
         stop_when: if command.follow {
             StopWhen::Time
         } else {
@@ -166,7 +167,12 @@ pub fn end_to_end(command: EndToEnd) -> Result<()> {
     judge(&figures, command.check_order)
 }
 
-fn plan(target: &Target, broker: std::net::SocketAddr, lanes: Vec<Lane>, window: &Window) -> Plan {
+pub fn plan(
+    target: &Target,
+    broker: std::net::SocketAddr,
+    lanes: Vec<Lane>,
+    window: &Window,
+) -> Plan {
     Plan {
         broker,
         lanes,
@@ -178,6 +184,8 @@ fn plan(target: &Target, broker: std::net::SocketAddr, lanes: Vec<Lane>, window:
         server_pid: target.pid,
         cpu: target.cpu,
         recorder: None,
+        observer: None,
+        joins_late: false,
         may_disconnect: false,
     }
 }

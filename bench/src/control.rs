@@ -79,28 +79,67 @@ impl Control {
         self.opaque += 1;
         let mut frame = Vec::new();
         wire::write_request(&mut frame, Encoding::Json, code, self.opaque, fields, body);
-        let what = format!("asking {} for code {code}", self.address);
-        self.stream.write_all(&frame).map_err(Error::io(&what))?;
+        self.ask_frame(&frame, self.opaque)
+    }
+
+    /// The same for a frame that is laid out already.
+    pub fn ask_frame(&mut self, frame: &[u8], opaque: i32) -> Result<Answer> {
+        let what = format!("asking {}", self.address);
+        self.stream.write_all(frame).map_err(Error::io(&what))?;
         loop {
-            let mut word = [0; 4];
-            self.stream
-                .read_exact(&mut word)
-                .map_err(Error::io(&what))?;
-            let len = u32::from_be_bytes(word) as usize;
-            if len > FRAME_BYTES_MAX {
-                return Err(Error::Protocol(format!("{what}: a frame of {len} bytes")));
-            }
-            let mut frame = vec![0; len];
-            self.stream
-                .read_exact(&mut frame)
-                .map_err(Error::io(&what))?;
-            match Reply::parse(&frame) {
-                None => return Err(Error::Protocol(format!("{what}: not a frame"))),
-                // Something else, such as a notice to all clients.
-                Some(reply) if reply.opaque != self.opaque => {}
-                Some(_) => return Ok(Answer { frame }),
+            let frame = self.next_frame(&what)?;
+            // Anything else is not ours, such as a notice to all clients.
+            if parse(&frame, &what)?.opaque == opaque {
+                return Ok(Answer { frame });
             }
         }
+    }
+
+    /// `count` requests, `depth` of them in flight; `write` lays one into the buffer under its opaque, `each` gets
+    /// the number of the request and its answer, in whatever order answers come.
+    pub fn pipeline(
+        &mut self,
+        count: usize,
+        depth: usize,
+        mut write: impl FnMut(usize, i32, &mut Vec<u8>),
+        mut each: impl FnMut(usize, &Reply) -> Result<()>,
+    ) -> Result<()> {
+        let what = format!("asking {}", self.address);
+        let first = self.opaque + 1;
+        self.opaque += count as i32;
+        let mut output = Vec::new();
+        let (mut asked, mut answered) = (0, 0);
+        while answered < count {
+            output.clear();
+            while asked < count && asked - answered < depth {
+                write(asked, first + asked as i32, &mut output);
+                asked += 1;
+            }
+            self.stream.write_all(&output).map_err(Error::io(&what))?;
+            let frame = self.next_frame(&what)?;
+            let reply = parse(&frame, &what)?;
+            if let Some(number) = reply.opaque.checked_sub(first)
+                && (0..count as i32).contains(&number)
+            {
+                answered += 1;
+                each(number as usize, &reply)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn next_frame(&mut self, what: &str) -> Result<Vec<u8>> {
+        let mut word = [0; 4];
+        self.stream.read_exact(&mut word).map_err(Error::io(what))?;
+        let len = u32::from_be_bytes(word) as usize;
+        if len > FRAME_BYTES_MAX {
+            return Err(Error::Protocol(format!("{what}: a frame of {len} bytes")));
+        }
+        let mut frame = vec![0; len];
+        self.stream
+            .read_exact(&mut frame)
+            .map_err(Error::io(what))?;
+        Ok(frame)
     }
 
     fn demand(&mut self, code: i32, fields: &[(&str, &str)]) -> Result<Answer> {
@@ -194,6 +233,10 @@ impl Control {
             .ok_or_else(|| Error::Failed("the name server knows no master".into()))
             .and_then(|(_, address)| resolve(address))
     }
+}
+
+fn parse<'a>(frame: &'a [u8], what: &str) -> Result<Reply<'a>> {
+    Reply::parse(frame).ok_or_else(|| Error::Protocol(format!("{what}: not a frame")))
 }
 
 pub fn topic_fields<'a>(topic: &'a str, queues: &'a str) -> [(&'a str, &'a str); 8] {

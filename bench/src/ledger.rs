@@ -12,6 +12,7 @@ use crate::payload::Stamp;
 pub struct Ledger {
     lines: HashMap<(u32, u32), Line>,
     counts: Counts,
+    joins_late: bool,
 }
 
 #[derive(Default)]
@@ -39,9 +40,24 @@ impl Counts {
 }
 
 impl Ledger {
+    /// For a reader that does not begin at the first message: a line starts where it is first seen.
+    pub fn joining_late() -> Ledger {
+        Ledger {
+            joins_late: true,
+            ..Ledger::default()
+        }
+    }
+
     pub fn saw(&mut self, stamp: &Stamp) {
         self.counts.messages += 1;
-        let line = self.lines.entry((stamp.producer, stamp.lane)).or_default();
+        let first = if self.joins_late { stamp.sequence } else { 0 };
+        let line = self
+            .lines
+            .entry((stamp.producer, stamp.lane))
+            .or_insert_with(|| Line {
+                next: first,
+                missing: BTreeSet::new(),
+            });
         if stamp.sequence == line.next {
             line.next += 1;
         } else if stamp.sequence > line.next {

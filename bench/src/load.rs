@@ -17,7 +17,7 @@ use rustix::fd::OwnedFd;
 use rustix::time::Timespec;
 
 use crate::error::{Error, Result};
-use crate::ledger::Counts;
+use crate::ledger::{Counts, Ledger};
 use crate::payload::Clock;
 use crate::process;
 
@@ -41,6 +41,9 @@ pub struct Plan {
     pub server_pid: Option<u32>,
     pub cpu: Option<usize>,
     pub recorder: Option<produce::Recorder>,
+    pub observer: Option<consume::Observer>,
+    /// The lanes may begin in the middle of what producers have sent.
+    pub joins_late: bool,
     /// A broken connection ends only itself; otherwise it ends the run.
     pub may_disconnect: bool,
 }
@@ -58,7 +61,6 @@ pub enum StopWhen {
 pub struct Live {
     pub acknowledged: AtomicU64,
     pub consumed: AtomicU64,
-    pub refused: AtomicU64,
     /// Set once the generator is past its warm-up.
     pub measuring: AtomicBool,
     pub stop: AtomicBool,
@@ -71,8 +73,6 @@ pub struct Outcome {
     pub server_cpu_us: Option<u64>,
     pub server_memory: Option<process::Memory>,
     pub generator_cpu_us: u64,
-    /// Wall-clock figures between which the window lies.
-    pub broken_connections: u32,
 }
 
 pub struct Sent {
@@ -247,6 +247,12 @@ impl<'a> Generator<'a> {
         };
         if let Some(producers) = generator.producers.as_mut() {
             producers.recorder = generator.plan.recorder.take();
+        }
+        if let Some(consumers) = generator.consumers.as_mut() {
+            consumers.observer = generator.plan.observer.take();
+            if generator.plan.joins_late {
+                consumers.ledger = Ledger::joining_late();
+            }
         }
         generator.register()?;
         Ok(generator)
@@ -438,10 +444,6 @@ impl<'a> Generator<'a> {
 
     fn finish(mut self) -> Result<Outcome> {
         let (from, to) = (self.marks, self.ends);
-        let broken_connections = self
-            .producers
-            .as_ref()
-            .map_or(0, |some| some.totals.disconnected);
         if let (Some(producers), Some(consumers)) = (&self.producers, &mut self.consumers) {
             let mut refused: BTreeMap<(u32, u32), Vec<u64>> = BTreeMap::new();
             for &(producer, lane, sequence) in &producers.totals.refused_sequences {
@@ -478,7 +480,6 @@ impl<'a> Generator<'a> {
                 .map(|(to, from)| to - from),
             server_memory: self.plan.server_pid.and_then(process::memory),
             generator_cpu_us: to.own_cpu_us - from.own_cpu_us,
-            broken_connections,
         })
     }
 }

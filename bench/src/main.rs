@@ -1,10 +1,13 @@
 //! `orbit-bench`: load, latency and comparison harness for anything that speaks RocketMQ's remoting protocol.
 //! Every command is a module of its own; what they share is the generator (`load`) and the report.
 
+mod child;
 mod commands;
 mod connection;
 mod control;
 mod error;
+mod fuzz;
+mod kill;
 mod ledger;
 mod load;
 mod options;
@@ -13,6 +16,7 @@ mod process;
 mod progress;
 mod record;
 mod report;
+mod topics;
 mod wire;
 
 use std::process::ExitCode;
@@ -35,6 +39,12 @@ enum Command {
     Consume(commands::Consume),
     /// Send and long-poll at once: the time from send to arrival, every message checked
     E2e(commands::EndToEnd),
+    /// What many topics and many parked long polls cost
+    Topics(topics::Topics),
+    /// Broken frames against a living broker and name server
+    Fuzz(fuzz::Fuzz),
+    /// Kill the broker under load again and again; nothing acknowledged may be lost
+    Kill(kill::Kill),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +52,9 @@ fn main() -> ExitCode {
         Command::Produce(command) => commands::produce(command),
         Command::Consume(command) => commands::consume(command),
         Command::E2e(command) => commands::end_to_end(command),
+        Command::Topics(command) => topics::run(command),
+        Command::Fuzz(command) => fuzz::run(command),
+        Command::Kill(command) => kill::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -73,6 +73,24 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
+/// Where the body of a batch's inner message begins: size, magic, crc, flag and body length come before.
+pub const INNER_BODY_AT: usize = 20;
+
+/// The body of a batch: messages that share a topic, one after the other.
+pub fn batch<'a>(bodies: impl IntoIterator<Item = &'a [u8]>, properties: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    for body in bodies {
+        let size = INNER_BODY_AT + body.len() + 2 + properties.len();
+        out.extend_from_slice(&(size as u32).to_be_bytes());
+        out.extend_from_slice(&[0; 12]); // magic, crc and flag are not read
+        out.extend_from_slice(&(body.len() as u32).to_be_bytes());
+        out.extend_from_slice(body);
+        out.extend_from_slice(&(properties.len() as u16).to_be_bytes());
+        out.extend_from_slice(properties.as_bytes());
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

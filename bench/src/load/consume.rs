@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::{Lane, Latencies, Refusals};
 use crate::connection::Connection;
 use crate::ledger::Ledger;
-use crate::payload;
+use crate::payload::{self, Stamp};
 use crate::record;
 use crate::wire::{self, Encoding, OPAQUE_FIRST, Reply, request, response};
 
@@ -45,7 +45,11 @@ pub struct Consumers {
     retry_at_ns: u64,
     pub ledger: Ledger,
     pub totals: Totals,
+    pub observer: Option<Observer>,
 }
+
+/// Called with every whole message and the number of its lane.
+pub type Observer = Box<dyn FnMut(usize, u64, &Stamp) + Send>;
 
 #[derive(Default)]
 pub struct Totals {
@@ -87,15 +91,12 @@ impl Consumers {
             settings,
             ledger: Ledger::default(),
             totals: Totals::default(),
+            observer: None,
         })
     }
 
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
         self.connections.iter().flatten()
-    }
-
-    pub fn all_disconnected(&self) -> bool {
-        self.connections.iter().all(Option::is_none)
     }
 
     /// Every queue has been read up to the end that the broker last told.
@@ -118,7 +119,13 @@ impl Consumers {
         for index in self.idle.drain(..) {
             let reader = &self.readers[index];
             if let Some(connection) = self.connections[reader.connection].as_mut() {
-                write_pull(connection.output(), reader, index, &self.settings);
+                write_pull(
+                    connection.output(),
+                    &reader.lane,
+                    reader.next,
+                    index,
+                    &self.settings,
+                );
             }
         }
         for connection in &mut self.connections {
@@ -141,6 +148,7 @@ impl Consumers {
             refused,
             ledger,
             totals,
+            observer,
             ..
         } = self;
         let Some(connection) = connections[index].as_mut() else {
@@ -159,7 +167,16 @@ impl Consumers {
             else {
                 return;
             };
-            let answered = take(&mut readers[number], &reply, now_ns, ledger, totals);
+            let mut see = |seen: Seen| match seen {
+                Seen::Whole(queue_offset, stamp) => {
+                    ledger.saw(&stamp);
+                    if let Some(observer) = observer.as_mut() {
+                        observer(number, queue_offset, &stamp);
+                    }
+                }
+                Seen::Damaged => ledger.saw_damage(),
+            };
+            let answered = take(&mut readers[number], &reply, now_ns, &mut see, totals);
             let waiting = if answered { &mut *idle } else { &mut *refused };
             waiting.push(number);
         });
@@ -171,12 +188,18 @@ impl Consumers {
     }
 }
 
+enum Seen {
+    /// At this queue offset.
+    Whole(u64, Stamp),
+    Damaged,
+}
+
 /// False: the broker refused the pull.
 fn take(
     reader: &mut Reader,
     reply: &Reply,
     now_ns: u64,
-    ledger: &mut Ledger,
+    see: &mut impl FnMut(Seen),
     totals: &mut Totals,
 ) -> bool {
     totals.pulls += 1;
@@ -187,7 +210,7 @@ fn take(
             let expected = reader.next;
             for (found, record) in record::records(reply.body).enumerate() {
                 let Ok(record) = record else {
-                    ledger.saw_damage();
+                    see(Seen::Damaged);
                     break;
                 };
                 let in_place = record.queue_offset == expected + found as u64
@@ -195,15 +218,15 @@ fn take(
                     && record.body_crc == crc32fast::hash(record.body) & 0x7FFF_FFFF;
                 match payload::open(record.body) {
                     Some(stamp) if in_place => {
-                        ledger.saw(&stamp);
+                        see(Seen::Whole(record.queue_offset, stamp));
                         totals.latencies.record(stamp.intended_ns, now_ns);
                     }
-                    _ => ledger.saw_damage(),
+                    _ => see(Seen::Damaged),
                 }
                 reader.next = record.queue_offset + 1;
             }
             if next != Some(reader.next) {
-                ledger.saw_damage();
+                see(Seen::Damaged);
             }
             reader.end = reply.number("maxOffset");
         }
@@ -221,14 +244,15 @@ fn take(
     true
 }
 
-fn write_pull(out: &mut Vec<u8>, reader: &Reader, number: usize, settings: &Settings) {
-    let queue = reader.lane.queue.to_string();
-    let next = reader.next.to_string();
+/// A pull of `lane` from offset `next` on, numbered `number`.
+pub fn write_pull(out: &mut Vec<u8>, lane: &Lane, next: u64, number: usize, settings: &Settings) {
+    let queue = lane.queue.to_string();
+    let next = next.to_string();
     let messages = settings.messages.to_string();
     let hold_ms = settings.hold_ms.to_string();
     let fields = [
         ("consumerGroup", settings.group.as_str()),
-        ("topic", reader.lane.topic.as_str()),
+        ("topic", lane.topic.as_str()),
         ("queueId", &queue),
         ("queueOffset", &next),
         ("maxMsgNums", &messages),

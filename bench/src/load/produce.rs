@@ -10,6 +10,7 @@ use memchr::memmem;
 use super::{Lane, Latencies, Refusals};
 use crate::connection::Connection;
 use crate::payload::{Filler, Stamp};
+use crate::record;
 use crate::wire::{self, Encoding, Layout, OPAQUE_FIRST, Reply, request, response};
 
 pub struct Settings {
@@ -56,7 +57,7 @@ impl Template {
             format!("UNIQ_KEY\u{1}{UNIQUE_PREFIX}{UNIQUE_HOLE}\u{2}WAIT\u{1}true\u{2}");
         let batched = settings.batch > 1;
         let (code, body, outer) = if batched {
-            let body = batch_body(filler, &properties, settings.batch);
+            let body = record::batch(vec![&filler.unstamped()[..]; settings.batch], &properties);
             (request::SEND_BATCH_MESSAGE, body, "WAIT\u{1}true\u{2}")
         } else {
             (
@@ -92,7 +93,7 @@ impl Template {
             .map(|at| at + UNIQUE_PREFIX.len())
             .collect();
         let stride = body.len() / settings.batch;
-        let first = layout.body_at + if batched { INNER_BODY_AT } else { 0 };
+        let first = layout.body_at + if batched { record::INNER_BODY_AT } else { 0 };
         let body_at = (0..settings.batch)
             .map(|index| first + index * stride)
             .collect();
@@ -103,24 +104,45 @@ impl Template {
             body_at,
         }
     }
+
+    /// Fills the holes of a copy; further messages of a batch count on from the first.
+    fn patch(&self, frame: &mut [u8], filler: &Filler, first: Stamp, opaque: i32) {
+        wire::patch_opaque(frame, &self.layout, opaque);
+        for (index, (&body_at, &unique_at)) in self.body_at.iter().zip(&self.unique_at).enumerate()
+        {
+            let stamp = Stamp {
+                sequence: first.sequence + index as u64,
+                ..first
+            };
+            filler.stamp(&mut frame[body_at..body_at + filler.body_bytes()], stamp);
+            let unique =
+                u64::from(stamp.producer) << 40 ^ u64::from(stamp.lane) << 32 ^ stamp.sequence;
+            write_hex(&mut frame[unique_at..], unique);
+        }
+    }
 }
 
-/// Inner message of a batch: size, magic, crc, flag and body length, each of four bytes, then the body.
-const INNER_BODY_AT: usize = 20;
-
-fn batch_body(filler: &Filler, properties: &str, count: usize) -> Vec<u8> {
-    let body = filler.unstamped();
-    let size = INNER_BODY_AT + body.len() + 2 + properties.len();
-    let mut out = Vec::with_capacity(size * count);
-    for _ in 0..count {
-        out.extend_from_slice(&(size as u32).to_be_bytes());
-        out.extend_from_slice(&[0; 12]); // magic, crc and flag are not read
-        out.extend_from_slice(&(body.len() as u32).to_be_bytes());
-        out.extend_from_slice(&body);
-        out.extend_from_slice(&(properties.len() as u16).to_be_bytes());
-        out.extend_from_slice(properties.as_bytes());
-    }
-    out
+/// One stamped message outside of any load; its answer has the opaque given.
+pub fn write_single(
+    out: &mut Vec<u8>,
+    encoding: Encoding,
+    lane: &Lane,
+    filler: &Filler,
+    stamp: Stamp,
+    opaque: i32,
+) {
+    let settings = Settings {
+        connections: 1,
+        depth: 1,
+        body_bytes: filler.body_bytes(),
+        batch: 1,
+        rate: None,
+        encoding,
+    };
+    let start = out.len();
+    let template = Template::new(lane, filler, &settings);
+    out.extend_from_slice(&template.frame);
+    template.patch(&mut out[start..], filler, stamp, opaque);
 }
 
 #[derive(Clone, Copy)]
@@ -398,18 +420,13 @@ impl Peer {
         let start = output.len();
         output.extend_from_slice(&template.frame);
         let frame = &mut output[start..];
-        wire::patch_opaque(frame, &template.layout, OPAQUE_FIRST + number as i32);
-        for (index, &at) in template.body_at.iter().enumerate() {
-            let stamp = Stamp {
-                producer: self.producer,
-                lane: lane as u32,
-                sequence: sequence + index as u64,
-                intended_ns,
-            };
-            filler.stamp(&mut frame[at..at + filler.body_bytes()], stamp);
-            let unique = u64::from(self.producer) << 40 ^ (lane as u64) << 32 ^ stamp.sequence;
-            write_hex(&mut frame[template.unique_at[index]..], unique);
-        }
+        let first = Stamp {
+            producer: self.producer,
+            lane: lane as u32,
+            sequence,
+            intended_ns,
+        };
+        template.patch(frame, filler, first, OPAQUE_FIRST + number as i32);
     }
 }
 

@@ -1,0 +1,120 @@
+//! A server that the harness runs: started through the shell, its output in a file, ended with the harness.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::{Error, Result};
+
+const POLL: Duration = Duration::from_millis(5);
+
+pub struct Child {
+    process: process::Child,
+    command: String,
+    log: PathBuf,
+}
+
+impl Child {
+    /// `command` is a shell's command line that stays in the foreground.
+    pub fn start(command: &str, log: &Path) -> Result<Child> {
+        let open = |_| OpenOptions::new().create(true).append(true).open(log);
+        let output: File = open(()).map_err(Error::io(format!("opening {}", log.display())))?;
+        let errors = output
+            .try_clone()
+            .map_err(Error::io("opening the log twice"))?;
+        // `exec`, so that the shell becomes the server and signals reach it; a process group of its own, so that
+        // Ctrl-C in the terminal reaches only the harness.
+        let process = Command::new("/bin/sh")
+            .arg("-c")
+            .arg(format!("exec {command}"))
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(Error::io(format!("starting {command}")))?;
+        Ok(Child {
+            process,
+            command: command.to_owned(),
+            log: log.to_owned(),
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        let killed = self.process.kill().and_then(|()| self.process.wait());
+        killed.map(drop).map_err(Error::io("killing the server"))
+    }
+
+    /// The same command once more, after the first process is gone.
+    pub fn start_again(mut self) -> Result<Child> {
+        self.kill()?;
+        Child::start(&self.command.clone(), &self.log.clone())
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.pid() as i32).expect("a child has a pid");
+        kill_process(pid, signal).map_err(|error| Error::io("signalling the server")(error.into()))
+    }
+
+    /// SIGTERM; its exit code, or `None` if a signal ended it or it had to be killed after `limit`.
+    pub fn stop(mut self, limit: Duration) -> Result<Option<i32>> {
+        self.signal(Signal::TERM)?;
+        let deadline = Instant::now() + limit;
+        while self.is_alive() && Instant::now() < deadline {
+            thread::sleep(POLL);
+        }
+        match self.process.try_wait() {
+            Ok(Some(status)) => Ok(status.code()),
+            _ => self.kill().map(|()| None),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.is_alive() {
+            // A stopped process must run to die of SIGTERM, but SIGKILL ends it as it is.
+            let _ = self.kill();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_stopped_killed_and_started_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = folder.path().join("log");
+        let child = Child::start(
+            "sh -c 'trap \"exit 3\" TERM; echo up; while :; do sleep 0.01; done'",
+            &log,
+        );
+        let mut child = child
+            .expect("started")
+            .start_again()
+            .expect("killed and started");
+        assert!(child.is_alive());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // The trap is set once the line is out; the first process may or may not have got so far.
+        while std::fs::metadata(&log).map_or(0, |log| log.len()) < 3 && Instant::now() < deadline {
+            thread::sleep(POLL);
+        }
+        assert!(child.stop(Duration::from_secs(10)).is_ok());
+    }
+}
