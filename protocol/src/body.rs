@@ -11,12 +11,13 @@ use crate::json::{self, Dialect};
 
 pub mod cluster;
 pub mod connection;
+pub mod data_version;
 pub mod heartbeat;
 pub mod kv_table;
 pub mod lists;
 pub mod lock;
-pub mod message_queue;
 pub mod offsets;
+pub mod queue;
 pub mod register;
 pub mod route;
 pub mod stats;

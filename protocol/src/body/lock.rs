@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::message_queue::MessageQueue;
 use super::null_as_default;
+use super::queue::MessageQueue;
 
 /// 41 and 42 have the same body.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::data_version::DataVersion;
 use super::null_as_default;
-use super::topic_config::DataVersion;
 
 /// How far every group has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

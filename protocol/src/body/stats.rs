@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::message_queue::MessageQueue;
+use super::queue::MessageQueue;
 use crate::json::{self, Dialect};
 
 /// 202.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::data_version::DataVersion;
 use super::null_as_default;
-use super::topic_config::{Attributes, DataVersion};
+use super::topic_config::Attributes;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

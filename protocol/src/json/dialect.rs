@@ -9,7 +9,7 @@ use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 /// How JSON is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// Every key quoted, everything outside ASCII escaped.
+    /// Every key quoted.
     Strict,
     /// As fastjson 1 writes: number keys stand bare.
     Fastjson1,
@@ -18,7 +18,7 @@ pub enum Dialect {
 /// Writes a value whose maps and structs serialize without failing (all of [`crate::body`]).
 pub fn to_vec<T: Serialize>(value: &T, dialect: Dialect) -> Vec<u8> {
     match dialect {
-        Dialect::Strict => write(value, AsciiOnly),
+        Dialect::Strict => write(value, CompactFormatter),
         Dialect::Fastjson1 => write(value, BareNumberKeys::default()),
     }
 }
@@ -40,30 +40,6 @@ fn write<T: Serialize>(value: &T, formatter: impl Formatter) -> Vec<u8> {
     out
 }
 
-struct AsciiOnly;
-
-impl Formatter for AsciiOnly {
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        out: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        if fragment.is_ascii() {
-            return out.write_all(fragment.as_bytes());
-        }
-        for character in fragment.chars() {
-            if character.is_ascii() {
-                out.write_all(&[character as u8])?;
-                continue;
-            }
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                write!(out, "\\u{unit:04X}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Where the writer is with regard to a key, whose quotes wait until it shows what it is.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Key {
@@ -81,23 +57,24 @@ struct BareNumberKeys {
     key: Key,
     pretty: bool,
     depth: usize,
-    /// The innermost container has something in it.
-    filled: bool,
+    /// The container just opened has nothing in it yet.
+    empty: bool,
 }
 
 impl BareNumberKeys {
     fn open<W: ?Sized + Write>(&mut self, out: &mut W, bracket: &[u8]) -> io::Result<()> {
         self.depth += 1;
-        self.filled = false;
+        self.empty = true;
         out.write_all(bracket)
     }
 
     fn close<W: ?Sized + Write>(&mut self, out: &mut W, bracket: &[u8]) -> io::Result<()> {
-        self.depth -= 1;
-        if self.filled {
+        // Fastjson gives an empty container a line of its own.
+        if std::mem::take(&mut self.empty) {
             self.line(out)?;
         }
-        self.filled = true;
+        self.depth -= 1;
+        self.line(out)?;
         out.write_all(bracket)
     }
 
@@ -105,7 +82,7 @@ impl BareNumberKeys {
         if !first {
             out.write_all(b",")?;
         }
-        self.filled = true;
+        self.empty = false;
         self.line(out)
     }
 

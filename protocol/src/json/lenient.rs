@@ -47,7 +47,11 @@ impl Strict<'_> {
         while let Some(&byte) = self.bytes.get(self.at) {
             match byte {
                 b'{' | b'[' => {
-                    if self.open.len() == DEPTH_MAX {
+                    // A key within a key would have its quotes escaped twice, and so on: the
+                    // output would double with each level.
+                    let key_in_key =
+                        key_next && self.open.iter().any(|open| open.key_from.is_some());
+                    if self.open.len() == DEPTH_MAX || key_in_key {
                         return self.give_up();
                     }
                     self.open.push(Open {
@@ -116,7 +120,7 @@ impl Strict<'_> {
         while let Some(&byte) = self.bytes.get(self.at) {
             self.at += 1;
             match byte {
-                b'\'' => break,
+                b'\'' => return self.out.push(b'"'),
                 b'"' => self.out.extend_from_slice(b"\\\""),
                 b'\\' => match self.bytes.get(self.at) {
                     Some(b'\'') => {
@@ -136,7 +140,6 @@ impl Strict<'_> {
                 other => self.out.push(other),
             }
         }
-        self.out.push(b'"');
     }
 
     fn escape_last(&mut self, byte: u8) {
