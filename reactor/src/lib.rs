@@ -1,1 +1,56 @@
-//! Placeholder until its owner fills it.
+//! A thread-per-core reactor: one ring, one executor and one set of timers per core, and a simulated twin of all of it.
+//!
+//! ```text
+//!   tasks ── spawn, sleep, Notify ──► task.rs timer.rs notify.rs      the executor of one core, single-threaded
+//!     │
+//!     ├─ Socket Listener File fs Outbox Frames                         what programs use; they do not know which driver runs
+//!     │        │
+//!     │        ├─► driver/ring    io_uring: multishot accept and receive, provided buffers, one system call per turn
+//!     │        └─► driver/sim     one thread, one seed: simulated clock, network and disk
+//!     └─ mailbox ─────────────► another core
+//! ```
+//!
+//! Which driver serves a call is decided by the core the calling task runs on. Nothing here knows what is sent or stored.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("the reactor is built on io_uring and runs on Linux only");
+
+mod affinity;
+mod buffer;
+mod chunk;
+mod core;
+mod driver;
+mod file;
+mod frames;
+pub mod fs;
+mod gather;
+mod launch;
+pub mod mailbox;
+mod mapping;
+mod notify;
+mod offload;
+mod outbox;
+mod random;
+mod socket;
+mod task;
+mod time;
+mod timer;
+
+pub use affinity::{cpu_count, usable_cpus};
+pub use buffer::Buffer;
+pub use chunk::Chunk;
+pub use core::{CoreStats, core_stats, random, spawn};
+pub use driver::sim;
+pub use file::{File, OpenOptions};
+pub use frames::{FeedError, Frames};
+pub use fs::LockFile;
+pub use gather::{Gather, Slice, Source};
+pub use launch::{CoreConfig, CoreHandle, Panicked, StartError, Unsupported, launch, probe, run};
+pub use mapping::Mapping;
+pub use notify::Notify;
+pub use offload::offload;
+pub use outbox::Outbox;
+pub use socket::{DetachedSocket, Listener, Socket};
+pub use task::{Task, yield_now};
+pub use time::{Instant, now, turn_time, wall_ms};
+pub use timer::{Elapsed, Sleep, sleep, sleep_until, timeout};

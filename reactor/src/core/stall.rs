@@ -1,0 +1,49 @@
+//! Finds the task that held its core too long: logged with its name, counted. Two clock reads would be one too many per
+//! poll, so the end of one poll is the beginning of the next.
+
+use std::cell::Cell;
+
+use crate::time::Instant;
+
+pub(super) struct StallWatch {
+    limit_ns: u64,
+    count: Cell<u64>,
+    ms_max: Cell<u64>,
+}
+
+impl StallWatch {
+    /// `stall_ms` of zero switches it off.
+    pub(super) fn new(stall_ms: u32) -> StallWatch {
+        StallWatch {
+            limit_ns: u64::from(stall_ms) * 1_000_000,
+            count: Cell::new(0),
+            ms_max: Cell::new(0),
+        }
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        self.limit_ns == 0
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count.get()
+    }
+
+    pub(super) fn ms_max(&self) -> u64 {
+        self.ms_max.get()
+    }
+
+    pub(super) fn check(&self, core: &str, task: &'static str, began: Instant, ended: Instant) {
+        let held_ns = ended.as_nanos().saturating_sub(began.as_nanos());
+        if held_ns > self.limit_ns {
+            self.report(core, task, held_ns / 1_000_000);
+        }
+    }
+
+    #[cold]
+    fn report(&self, core: &str, task: &'static str, held_ms: u64) {
+        self.count.set(self.count.get() + 1);
+        self.ms_max.set(self.ms_max.get().max(held_ms));
+        tracing::warn!(core, task, held_ms, "a task held its core too long");
+    }
+}

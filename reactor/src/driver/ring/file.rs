@@ -1,0 +1,162 @@
+//! Files of the real file system: blocking calls for start-up, ring operations for everything else.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use io_uring::types::{Fd, FsyncFlags};
+use io_uring::{opcode, squeue};
+
+use super::io_result;
+use super::op::Keep;
+use crate::buffer::Buffer;
+use crate::core;
+use crate::file::OpenOptions;
+use crate::mapping::Mapping;
+
+/// One entry moves at most this much, a multiple of every block size: the kernel's own bound is just below 2 GiB.
+const BYTES_PER_CALL_MAX: usize = 1 << 30;
+
+/// Send and Sync. Not tied to a ring: each operation runs on the ring of the core that starts it.
+pub(crate) struct File(Arc<fs::File>);
+
+impl File {
+    pub(crate) fn open(path: &Path, options: OpenOptions) -> io::Result<File> {
+        let mut flags = 0;
+        if options.direct {
+            flags |= libc::O_DIRECT;
+        }
+        if options.dsync {
+            flags |= libc::O_DSYNC;
+        }
+        let file = fs::OpenOptions::new()
+            .read(options.read)
+            .write(options.write)
+            .create(options.create)
+            .truncate(options.truncate)
+            .custom_flags(flags)
+            .open(path)?;
+        Ok(File(Arc::new(file)))
+    }
+
+    pub(crate) fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    pub(crate) fn allocate(&self, len: u64) -> io::Result<()> {
+        let len = i64::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        loop {
+            // SAFETY: the descriptor is open.
+            if unsafe { libc::fallocate(self.fd(), 0, 0, len) } == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // File systems without preallocation still give a file of this size.
+                Some(libc::EOPNOTSUPP) => {
+                    return if self.len()? < len as u64 {
+                        self.set_len(len as u64)
+                    } else {
+                        Ok(())
+                    };
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    pub(crate) fn read_exact_at_blocking(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(bytes, offset)
+    }
+
+    pub(crate) fn write_all_at_blocking(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    pub(crate) fn sync_blocking(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    pub(crate) fn map(&self, len: usize) -> io::Result<Mapping> {
+        Mapping::of_file(self.0.as_fd(), len)
+    }
+
+    pub(crate) async fn read_at(
+        &self,
+        mut buffer: Buffer,
+        offset: u64,
+        len: usize,
+    ) -> (io::Result<usize>, Buffer) {
+        assert!(len <= BYTES_PER_CALL_MAX, "a read is one operation");
+        buffer.clear();
+        loop {
+            let entry = opcode::Read::new(Fd(self.fd()), buffer.as_mut_ptr(), len as u32)
+                .offset(offset)
+                .build();
+            let (result, returned) = self.run(entry, buffer).await;
+            buffer = returned;
+            match io_result(result) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(count) => {
+                    buffer.set_len(count);
+                    return (Ok(count), buffer);
+                }
+                Err(error) => return (Err(error), buffer),
+            }
+        }
+    }
+
+    pub(crate) async fn write_at(
+        &self,
+        mut buffer: Buffer,
+        offset: u64,
+    ) -> (io::Result<usize>, Buffer) {
+        let mut written = 0;
+        while written < buffer.len() {
+            let rest = &buffer[written..];
+            let len = rest.len().min(BYTES_PER_CALL_MAX) as u32;
+            let entry = opcode::Write::new(Fd(self.fd()), rest.as_ptr(), len)
+                .offset(offset + written as u64)
+                .build();
+            let (result, returned) = self.run(entry, buffer).await;
+            buffer = returned;
+            match io_result(result) {
+                Ok(0) => return (Err(io::Error::from(io::ErrorKind::WriteZero)), buffer),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (Err(error), buffer),
+            }
+        }
+        (Ok(written), buffer)
+    }
+
+    pub(crate) async fn sync_data(&self) -> io::Result<()> {
+        let entry = opcode::Fsync::new(Fd(self.fd()))
+            .flags(FsyncFlags::DATASYNC)
+            .build();
+        // Not repeated after an error, whatever it is: a failed sync is never retried into a success.
+        let (result, _file) = core::ring().start(Keep::File(self.0.clone()), entry).await;
+        io_result(result).map(drop)
+    }
+
+    async fn run(&self, entry: squeue::Entry, buffer: Buffer) -> (i32, Buffer) {
+        let keep = Keep::Buffer(self.0.clone(), buffer);
+        let (result, keep) = core::ring().start(keep, entry).await;
+        let Keep::Buffer(_, buffer) = keep else {
+            unreachable!("a file operation gives its buffer back");
+        };
+        (result, buffer)
+    }
+
+    fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}

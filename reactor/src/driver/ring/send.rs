@@ -1,0 +1,175 @@
+//! Sending: bytes of one vector, or a gather of many slices. The kernel is asked to send all of it and to wait inside
+//! the ring while the peer's window is full; what it leaves over is sent by the next entry.
+
+use std::io;
+use std::ptr;
+use std::rc::Rc;
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+
+use super::op::Keep;
+use super::socket::Handle;
+use super::{Ring, io_result};
+use crate::gather::Gather;
+
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+
+/// The kernel's bound on the slices of one call (IOV_MAX).
+const SLICES_PER_CALL_MAX: usize = 1024;
+
+/// One entry sends at most this much: its length field is 32 bits wide.
+const BYTES_PER_CALL_MAX: usize = 1 << 30;
+
+/// Sent gather states kept for reuse.
+const SPARES_MAX: usize = 64;
+
+/// A gather with the addresses of its slices, as the kernel wants them. Does not move while the kernel reads it.
+#[derive(Default)]
+pub(super) struct GatherSend {
+    gather: Gather,
+    /// Everything still to be sent, in order; the first may be the rest of a slice.
+    rest: Vec<libc::iovec>,
+    /// How many of `rest` are done.
+    done: usize,
+    message: Option<libc::msghdr>,
+}
+
+impl GatherSend {
+    fn load(&mut self, gather: Gather) {
+        self.gather = gather;
+        self.rest.clear();
+        self.done = 0;
+        let rest = &mut self.rest;
+        self.gather.for_each_slice(|bytes| {
+            if !bytes.is_empty() {
+                rest.push(libc::iovec {
+                    iov_base: bytes.as_ptr().cast_mut().cast(),
+                    iov_len: bytes.len(),
+                });
+            }
+        });
+    }
+
+    /// The next call's message, or None if all is sent.
+    fn next_message(&mut self) -> Option<*const libc::msghdr> {
+        let slices = &mut self.rest[self.done..];
+        if slices.is_empty() {
+            return None;
+        }
+        // SAFETY: an all-zero msghdr is an empty message.
+        let message = self.message.insert(unsafe { std::mem::zeroed() });
+        message.msg_iov = slices.as_mut_ptr();
+        message.msg_iovlen = slices.len().min(SLICES_PER_CALL_MAX) as _;
+        Some(ptr::from_ref(message))
+    }
+
+    fn advance(&mut self, mut sent: usize) {
+        while sent > 0 {
+            let slice = &mut self.rest[self.done];
+            if sent < slice.iov_len {
+                // SAFETY: stays inside the slice.
+                slice.iov_base = unsafe { slice.iov_base.cast::<u8>().add(sent) }.cast();
+                slice.iov_len -= sent;
+                return;
+            }
+            sent -= slice.iov_len;
+            self.done += 1;
+        }
+    }
+}
+
+pub(super) async fn send_all(
+    ring: &Rc<Ring>,
+    handle: &Rc<Handle>,
+    mut bytes: Vec<u8>,
+) -> (io::Result<()>, Vec<u8>) {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        let (number, flags) = handle.target(ring);
+        let rest = &bytes[sent..];
+        let len = rest.len().min(BYTES_PER_CALL_MAX) as u32;
+        let entry = opcode::Send::new(Fd(number), rest.as_ptr(), len)
+            .flags(SEND_FLAGS)
+            .build()
+            .flags(flags);
+        let (result, keep) = ring.start(Keep::Bytes(handle.clone(), bytes), entry).await;
+        let Keep::Bytes(_, returned) = keep else {
+            unreachable!("a send gives its bytes back");
+        };
+        bytes = returned;
+        match progress(result) {
+            Ok(count) => sent += count,
+            Err(error) => return (Err(error), bytes),
+        }
+    }
+    (Ok(()), bytes)
+}
+
+pub(super) async fn send_gather(
+    ring: &Rc<Ring>,
+    handle: &Rc<Handle>,
+    gather: Gather,
+) -> (io::Result<()>, Gather) {
+    let mut state = ring.gather_spares.borrow_mut().pop().unwrap_or_default();
+    state.load(gather);
+    let mut outcome = Ok(());
+    while let Some(message) = state.next_message() {
+        let (number, flags) = handle.target(ring);
+        let entry = opcode::SendMsg::new(Fd(number), message)
+            .flags(SEND_FLAGS as u32)
+            .build()
+            .flags(flags);
+        let (result, keep) = ring.start(Keep::Gather(handle.clone(), state), entry).await;
+        let Keep::Gather(_, returned) = keep else {
+            unreachable!("a gather send gives its state back");
+        };
+        state = returned;
+        match progress(result) {
+            Ok(count) => state.advance(count),
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
+    }
+    let gather = std::mem::take(&mut state.gather);
+    let mut spares = ring.gather_spares.borrow_mut();
+    if spares.len() < SPARES_MAX {
+        spares.push(state);
+    }
+    (outcome, gather)
+}
+
+/// A send that was interrupted, or that moved nothing without saying why, is simply repeated or refused.
+fn progress(result: i32) -> io::Result<usize> {
+    match io_result(result) {
+        Ok(0) => Err(io::Error::from(io::ErrorKind::WriteZero)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_send_goes_on_where_it_stopped() {
+        let mut state = GatherSend::default();
+        state.load(Gather {
+            head: b"abcdef".to_vec(),
+            ..Gather::default()
+        });
+        let base = state.gather.head.as_ptr();
+        state.advance(4);
+        assert!(state.next_message().is_some());
+        assert_eq!(
+            state.rest[0].iov_base.cast::<u8>().cast_const(),
+            base.wrapping_add(4)
+        );
+        assert_eq!(state.rest[0].iov_len, 2);
+        state.advance(2);
+        assert!(state.next_message().is_none());
+    }
+}

@@ -1,0 +1,179 @@
+//! Directories and whole files. Every function blocks: call them at start or inside `offload`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::core;
+use crate::driver::sim;
+
+mod disk;
+
+/// Sorted names of everything in a directory that is not a directory itself.
+pub fn list(directory: &Path) -> io::Result<Vec<String>> {
+    match core::sim() {
+        Some(core) => sim::fs::list(&core, directory),
+        None => disk::list(directory),
+    }
+}
+
+pub fn create_dir_all(directory: &Path) -> io::Result<()> {
+    match core::sim() {
+        Some(core) => sim::fs::create_dir_all(&core, directory),
+        None => fs::create_dir_all(directory),
+    }
+}
+
+pub fn exists(path: &Path) -> bool {
+    match core::sim() {
+        Some(core) => sim::fs::exists(&core, path),
+        None => path.exists(),
+    }
+}
+
+/// Replaces `to` if it exists. Durable only after `sync_dir`.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match core::sim() {
+        Some(core) => sim::fs::rename(&core, from, to),
+        None => fs::rename(from, to),
+    }
+}
+
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    match core::sim() {
+        Some(core) => sim::fs::remove_file(&core, path),
+        None => fs::remove_file(path),
+    }
+}
+
+pub fn remove_dir_all(directory: &Path) -> io::Result<()> {
+    match core::sim() {
+        Some(core) => sim::fs::remove_dir_all(&core, directory),
+        None => fs::remove_dir_all(directory),
+    }
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_dir(directory: &Path) -> io::Result<()> {
+    match core::sim() {
+        Some(core) => sim::fs::sync_dir(&core, directory),
+        None => fs::File::open(directory)?.sync_all(),
+    }
+}
+
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    match core::sim() {
+        Some(core) => sim::fs::read(&core, path),
+        None => fs::read(path),
+    }
+}
+
+/// Replaces a whole file so that a crash leaves the old or the new content, never a mixture. The new content is written
+/// beside it (`.tmp`) and synced, the old one is kept as `.bak`.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match core::sim() {
+        Some(core) => sim::fs::replace(&core, path, bytes),
+        None => disk::replace(path, bytes),
+    }
+}
+
+/// Bytes that this process may still write to the file system `path` is on.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    match core::sim() {
+        Some(core) => sim::fs::free_bytes(&core, path),
+        None => disk::free_bytes(path),
+    }
+}
+
+pub fn total_bytes(path: &Path) -> io::Result<u64> {
+    match core::sim() {
+        Some(core) => sim::fs::total_bytes(&core, path),
+        None => disk::total_bytes(path),
+    }
+}
+
+/// Locks a file for this process, creating it, and writes the process id into it. `WouldBlock` if another holds it.
+pub fn lock(path: &Path) -> io::Result<LockFile> {
+    let held = match core::sim() {
+        Some(core) => Held::Sim(sim::fs::lock(&core, path)?),
+        None => Held::Real(disk::lock(path)?),
+    };
+    Ok(LockFile { _held: held })
+}
+
+/// A lock on a file; released when dropped, and by the system when the process ends.
+pub struct LockFile {
+    _held: Held,
+}
+
+#[allow(dead_code)] // held, never read
+enum Held {
+    Real(fs::File),
+    Sim(sim::LockFile),
+}
+
+/// `path` with `suffix` appended to its last part.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replace_keeps_the_old_content_as_backup() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("table.json");
+        replace(&path, b"one").unwrap();
+        assert_eq!(read(&path).unwrap(), b"one");
+        replace(&path, b"two").unwrap();
+        assert_eq!(read(&path).unwrap(), b"two");
+        assert_eq!(read(&with_suffix(&path, ".bak")).unwrap(), b"one");
+        assert_eq!(
+            list(directory.path()).unwrap(),
+            ["table.json", "table.json.bak"]
+        );
+    }
+
+    #[test]
+    fn a_lock_is_held_once_and_names_its_holder() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let held = lock(&path).unwrap();
+        let refused = lock(&path).err().map(|error| error.kind());
+        assert_eq!(refused, Some(io::ErrorKind::WouldBlock));
+        assert_eq!(
+            read(&path).unwrap(),
+            std::process::id().to_string().as_bytes()
+        );
+        drop(held);
+        assert!(lock(&path).is_ok());
+    }
+
+    #[test]
+    fn lists_are_sorted_and_without_directories() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["b", "a", "c"] {
+            fs::write(directory.path().join(name), name).unwrap();
+        }
+        create_dir_all(&directory.path().join("d/e")).unwrap();
+        assert_eq!(list(directory.path()).unwrap(), ["a", "b", "c"]);
+        sync_dir(directory.path()).unwrap();
+        remove_dir_all(&directory.path().join("d")).unwrap();
+        assert!(!exists(&directory.path().join("d")));
+        rename(&directory.path().join("a"), &directory.path().join("c")).unwrap();
+        assert_eq!(read(&directory.path().join("c")).unwrap(), b"a");
+        remove_file(&directory.path().join("c")).unwrap();
+        assert_eq!(list(directory.path()).unwrap(), ["b"]);
+    }
+
+    #[test]
+    fn a_disk_has_no_more_free_bytes_than_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let total = total_bytes(directory.path()).unwrap();
+        assert!(total > 0 && free_bytes(directory.path()).unwrap() <= total);
+    }
+}

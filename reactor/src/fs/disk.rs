@@ -1,0 +1,77 @@
+//! The real disk's side of `fs`: what the standard library does not do in one call.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::with_suffix;
+
+pub(super) fn list(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            // Names that are not UTF-8 are none of ours.
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = with_suffix(path, ".tmp");
+    let mut file = File::create(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    match fs::rename(path, with_suffix(path, ".bak")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(&fresh, path)?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+pub(super) fn lock(path: &Path) -> io::Result<File> {
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    // SAFETY: flock only takes the descriptor, which is open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    file.set_len(0)?;
+    write!(file, "{}", std::process::id())?;
+    Ok(file)
+}
+
+pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let space = space(path)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+pub(super) fn total_bytes(path: &Path) -> io::Result<u64> {
+    let space = space(path)?;
+    Ok(space.f_blocks.saturating_mul(space.f_frsize))
+}
+
+fn space(path: &Path) -> io::Result<libc::statvfs> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: an all-zero statvfs is a valid value of plain integers.
+    let mut space: libc::statvfs = unsafe { mem::zeroed() };
+    // SAFETY: the path is a C string and the structure lives through the call.
+    match unsafe { libc::statvfs(path.as_ptr(), &mut space) } {
+        0 => Ok(space),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,106 @@
+//! What a gather write sends: some bytes of its own, then slices of mapped or buffered memory, nothing copied.
+
+use std::sync::Arc;
+
+use crate::buffer::Buffer;
+use crate::mapping::Mapping;
+
+/// Sent in this order: `head`, then every slice. The sources are kept alive until the kernel is done with them.
+#[derive(Default)]
+pub struct Gather {
+    pub head: Vec<u8>,
+    pub sources: Vec<Source>,
+    pub slices: Vec<Slice>,
+}
+
+/// Memory that slices point into. Its bytes must not change while they are being sent.
+pub enum Source {
+    Mapping(Arc<Mapping>),
+    Buffer(Arc<Buffer>),
+}
+
+/// `len` bytes at `offset` of `sources[source]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slice {
+    pub source: u16,
+    pub offset: u64,
+    pub len: u32,
+}
+
+impl Gather {
+    /// All bytes that would be sent.
+    pub fn len(&self) -> usize {
+        let slices: usize = self.slices.iter().map(|slice| slice.len as usize).sum();
+        self.head.len() + slices
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.slices.iter().all(|slice| slice.len == 0)
+    }
+
+    /// Forgets everything but keeps the memory of its vectors.
+    pub fn clear(&mut self) {
+        self.head.clear();
+        self.sources.clear();
+        self.slices.clear();
+    }
+
+    /// Calls `each` with the head and then with every slice's bytes, in sending order.
+    pub fn for_each_slice(&self, mut each: impl FnMut(&[u8])) {
+        each(&self.head);
+        for slice in &self.slices {
+            each(self.bytes(slice));
+        }
+    }
+
+    /// Appends the bytes of all slices, in order and without the head.
+    pub fn copy_slices_to(&self, out: &mut Vec<u8>) {
+        for slice in &self.slices {
+            out.extend_from_slice(self.bytes(slice));
+        }
+    }
+
+    fn bytes(&self, slice: &Slice) -> &[u8] {
+        let len = slice.len as usize;
+        let offset = usize::try_from(slice.offset).expect("an offset in memory fits usize");
+        match &self.sources[usize::from(slice.source)] {
+            // SAFETY: whoever put the slice here promises that its bytes do not change while they are sent (see `Source`);
+            // `bytes` checks the range.
+            Source::Mapping(mapping) => unsafe { mapping.bytes(offset, len) },
+            Source::Buffer(buffer) => &buffer[offset..offset + len],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_come_after_the_head_in_order() {
+        let mut buffer = Buffer::with_capacity(8);
+        buffer.set_len(8);
+        buffer.copy_from_slice(b"01234567");
+        let mut gather = Gather {
+            head: b"head".to_vec(),
+            sources: vec![Source::Buffer(Arc::new(buffer))],
+            slices: Vec::new(),
+        };
+        for (offset, len) in [(4, 3), (0, 2)] {
+            gather.slices.push(Slice {
+                source: 0,
+                offset,
+                len,
+            });
+        }
+        let mut seen = Vec::new();
+        gather.for_each_slice(|bytes| seen.extend_from_slice(bytes));
+        assert_eq!(seen, b"head45601");
+        assert_eq!(gather.len(), seen.len());
+        let mut copied = Vec::new();
+        gather.copy_slices_to(&mut copied);
+        assert_eq!(copied, b"45601");
+        gather.clear();
+        assert!(gather.is_empty());
+    }
+}

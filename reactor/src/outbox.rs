@@ -1,0 +1,231 @@
+//! What a connection still has to send. Handlers append, and commit once per batch; one task sends. Bounded by its users:
+//! they ask `queued_bytes` or wait in `below`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::core::spawn;
+use crate::gather::Gather;
+use crate::notify::Notify;
+use crate::socket::Socket;
+
+/// A vector that a burst made larger than this is not kept for reuse.
+const KEPT_CAPACITY_BYTES_MAX: usize = 256 * 1024;
+/// Cleared gathers kept for reuse by one connection.
+const KEPT_GATHERS_MAX: usize = 4;
+
+/// Clones are the same outbox.
+#[derive(Clone)]
+pub struct Outbox {
+    state: Rc<State>,
+}
+
+struct State {
+    socket: Rc<Socket>,
+    /// Sent in this order, and then `open`.
+    queue: RefCell<VecDeque<Item>>,
+    /// Where bytes are appended now.
+    open: RefCell<Vec<u8>>,
+    spare: RefCell<Vec<u8>>,
+    gathers: RefCell<Vec<Gather>>,
+    /// Includes what is being sent.
+    queued_bytes: Cell<usize>,
+    /// Something was committed, or the outbox is to close.
+    work: Notify,
+    /// Fewer bytes are queued than before, or the outbox closed.
+    drained: Notify,
+    closing: Cell<bool>,
+    closed: Cell<bool>,
+}
+
+enum Item {
+    Bytes(Vec<u8>),
+    Gather(Gather),
+}
+
+impl Outbox {
+    /// Starts the sending task, which lives until the connection fails or the outbox is closed.
+    pub fn new(socket: Rc<Socket>) -> Outbox {
+        let state = Rc::new(State {
+            socket,
+            queue: RefCell::default(),
+            open: RefCell::default(),
+            spare: RefCell::default(),
+            gathers: RefCell::default(),
+            queued_bytes: Cell::new(0),
+            work: Notify::new(),
+            drained: Notify::new(),
+            closing: Cell::new(false),
+            closed: Cell::new(false),
+        });
+        spawn("outbox", send_all(state.clone()));
+        Outbox { state }
+    }
+
+    /// Appends bytes. They leave with the next commit, or earlier. Ignored once closed.
+    pub fn with(&self, append: impl FnOnce(&mut Vec<u8>)) {
+        let state = &self.state;
+        let mut open = state.open.borrow_mut();
+        let before = open.len();
+        append(&mut open);
+        debug_assert!(open.len() >= before, "an outbox is only appended to");
+        if state.takes_no_more() {
+            open.truncate(before);
+            return;
+        }
+        let added = open.len() - before;
+        state.queued_bytes.set(state.queued_bytes.get() + added);
+    }
+
+    /// Appends a gather write after everything appended so far. Ignored once closed.
+    pub fn push_gather(&self, mut gather: Gather) {
+        let state = &self.state;
+        if state.takes_no_more() {
+            return;
+        }
+        state
+            .queued_bytes
+            .set(state.queued_bytes.get() + gather.len());
+        let mut open = state.open.borrow_mut();
+        if !open.is_empty() {
+            // One system call for both: the head is short.
+            open.append(&mut gather.head);
+            std::mem::swap(&mut *open, &mut gather.head);
+        }
+        state.queue.borrow_mut().push_back(Item::Gather(gather));
+    }
+
+    /// Wakes the sending task. Once per batch.
+    pub fn commit(&self) {
+        self.state.work.notify();
+    }
+
+    /// Bytes appended and not yet taken by the kernel.
+    pub fn queued_bytes(&self) -> usize {
+        self.state.queued_bytes.get()
+    }
+
+    /// Waits until fewer than `bytes` are queued, or the outbox is closed.
+    pub async fn below(&self, bytes: usize) {
+        while self.queued_bytes() >= bytes && !self.is_closed() {
+            self.state.drained.notified().await;
+        }
+    }
+
+    /// Sends what is queued, then shuts the connection down. Takes nothing more.
+    pub fn close_after_flush(&self) {
+        self.state.closing.set(true);
+        self.state.work.notify();
+    }
+
+    /// Drops what is queued and shuts the connection down now.
+    pub fn close(&self) {
+        self.state.close();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state.closed.get()
+    }
+
+    /// Waits until the outbox is closed, by whatever side.
+    pub async fn closed(&self) {
+        while !self.is_closed() {
+            self.state.drained.notified().await;
+        }
+    }
+
+    /// A cleared gather, with memory from an earlier one if there is any.
+    pub fn recycle_gather(&self) -> Gather {
+        self.state.gathers.borrow_mut().pop().unwrap_or_default()
+    }
+}
+
+impl State {
+    fn takes_no_more(&self) -> bool {
+        self.closed.get() || self.closing.get()
+    }
+
+    fn next(&self) -> Option<Item> {
+        if let Some(item) = self.queue.borrow_mut().pop_front() {
+            return Some(item);
+        }
+        let mut open = self.open.borrow_mut();
+        if open.is_empty() {
+            return None;
+        }
+        let spare = self.spare.take();
+        Some(Item::Bytes(std::mem::replace(&mut *open, spare)))
+    }
+
+    fn sent(&self, bytes: usize) {
+        let left = self.queued_bytes.get().checked_sub(bytes);
+        self.queued_bytes
+            .set(left.expect("what was sent had been counted as queued"));
+        self.drained.notify_all();
+    }
+
+    fn keep_vector(&self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        if bytes.capacity() <= KEPT_CAPACITY_BYTES_MAX {
+            self.spare.replace(bytes);
+        }
+    }
+
+    fn keep_gather(&self, mut gather: Gather) {
+        gather.clear();
+        let mut gathers = self.gathers.borrow_mut();
+        if gathers.len() < KEPT_GATHERS_MAX && gather.head.capacity() <= KEPT_CAPACITY_BYTES_MAX {
+            gathers.push(gather);
+        }
+    }
+
+    fn close(&self) {
+        if self.closed.replace(true) {
+            return;
+        }
+        self.queue.borrow_mut().clear();
+        self.open.take();
+        self.queued_bytes.set(0);
+        self.socket.shutdown();
+        self.work.notify();
+        self.drained.notify_all();
+    }
+}
+
+async fn send_all(state: Rc<State>) {
+    while !state.closed.get() {
+        let Some(item) = state.next() else {
+            if state.closing.get() {
+                break;
+            }
+            state.work.notified().await;
+            continue;
+        };
+        let (bytes, outcome) = match item {
+            Item::Bytes(bytes) => {
+                let (outcome, bytes) = state.socket.send(bytes).await;
+                let sent = bytes.len();
+                state.keep_vector(bytes);
+                (sent, outcome)
+            }
+            Item::Gather(gather) => {
+                let (outcome, gather) = state.socket.send_gather(gather).await;
+                let sent = gather.len();
+                state.keep_gather(gather);
+                (sent, outcome)
+            }
+        };
+        if state.closed.get() {
+            break; // the count was reset while this was being sent
+        }
+        match outcome {
+            Ok(()) => state.sent(bytes),
+            Err(error) => {
+                tracing::debug!(peer = %state.socket.peer_addr(), %error, "a send failed");
+                break;
+            }
+        }
+    }
+    state.close();
+}

@@ -1,0 +1,160 @@
+//! TCP sockets: listeners, connections, and moving a connection to another core. Nagle's algorithm is always off.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::chunk::Chunk;
+use crate::core;
+use crate::driver::{ring, sim};
+use crate::gather::Gather;
+
+/// Accepts connections on one address.
+pub struct Listener(ListenerBody);
+
+enum ListenerBody {
+    Ring(ring::Listener),
+    Sim(sim::Listener),
+}
+
+impl Listener {
+    /// Binds and listens. The address may be taken again at once after a restart.
+    pub fn bind(addr: SocketAddr) -> io::Result<Listener> {
+        let body = match core::sim() {
+            Some(core) => ListenerBody::Sim(sim::Listener::bind(&core, addr)?),
+            None => ListenerBody::Ring(ring::Listener::bind(&core::ring(), addr)?),
+        };
+        Ok(Listener(body))
+    }
+
+    pub fn local_addr(&self) -> SocketAddr {
+        match &self.0 {
+            ListenerBody::Ring(listener) => listener.local_addr(),
+            ListenerBody::Sim(listener) => listener.local_addr(),
+        }
+    }
+
+    /// The next connection. An error (too many open files, say) leaves the listener usable. One accepting task at a time.
+    pub async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        match &self.0 {
+            ListenerBody::Ring(listener) => {
+                let socket = listener.accept().await?;
+                let peer = socket.peer_addr();
+                Ok((Socket(SocketBody::Ring(socket)), peer))
+            }
+            ListenerBody::Sim(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                Ok((Socket(SocketBody::Sim(socket)), peer))
+            }
+        }
+    }
+
+    /// Stops listening: a pending and every later accept fails, waiting connections are refused.
+    pub fn close(&self) {
+        match &self.0 {
+            ListenerBody::Ring(listener) => listener.close(),
+            ListenerBody::Sim(listener) => listener.close(),
+        }
+    }
+}
+
+/// A connection. Stays on its core; share it with Rc. Closed when the last owner drops it.
+pub struct Socket(SocketBody);
+
+enum SocketBody {
+    Ring(ring::Socket),
+    Sim(sim::Socket),
+}
+
+impl Socket {
+    pub async fn connect(addr: SocketAddr) -> io::Result<Socket> {
+        let body = match core::sim() {
+            Some(core) => SocketBody::Sim(sim::Socket::connect(&core, addr).await?),
+            None => SocketBody::Ring(ring::Socket::connect(core::ring(), addr).await?),
+        };
+        Ok(Socket(body))
+    }
+
+    /// The next bytes that arrived; empty once the peer has closed. One receiving task at a time. Dropping the future
+    /// loses nothing.
+    pub async fn recv(&self) -> io::Result<Chunk> {
+        match &self.0 {
+            SocketBody::Ring(socket) => socket.recv().await,
+            SocketBody::Sim(socket) => socket.recv().await,
+        }
+    }
+
+    /// Sends all bytes and gives the vector back, unchanged. One sending task at a time. Dropping the future leaves open
+    /// how much was sent: close the connection then.
+    pub async fn send(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        match &self.0 {
+            SocketBody::Ring(socket) => socket.send(bytes).await,
+            SocketBody::Sim(socket) => socket.send(bytes).await,
+        }
+    }
+
+    /// Sends the head and all slices in order, nothing copied. Otherwise like `send`.
+    pub async fn send_gather(&self, gather: Gather) -> (io::Result<()>, Gather) {
+        match &self.0 {
+            SocketBody::Ring(socket) => socket.send_gather(gather).await,
+            SocketBody::Sim(socket) => socket.send_gather(gather).await,
+        }
+    }
+
+    /// Ends both directions at once; a pending receive ends like at a close by the peer.
+    pub fn shutdown(&self) {
+        match &self.0 {
+            SocketBody::Ring(socket) => socket.shutdown(),
+            SocketBody::Sim(socket) => socket.shutdown(),
+        }
+    }
+
+    pub fn peer_addr(&self) -> SocketAddr {
+        match &self.0 {
+            SocketBody::Ring(socket) => socket.peer_addr(),
+            SocketBody::Sim(socket) => socket.peer_addr(),
+        }
+    }
+
+    pub fn local_addr(&self) -> SocketAddr {
+        match &self.0 {
+            SocketBody::Ring(socket) => socket.local_addr(),
+            SocketBody::Sim(socket) => socket.local_addr(),
+        }
+    }
+
+    /// Takes the connection off this core. Only before the first receive or send.
+    pub fn detach(self) -> DetachedSocket {
+        DetachedSocket(match self.0 {
+            SocketBody::Ring(socket) => DetachedBody::Ring(socket.detach()),
+            SocketBody::Sim(socket) => DetachedBody::Sim(socket.detach()),
+        })
+    }
+}
+
+/// A connection between two cores. Dropping it closes the connection.
+pub struct DetachedSocket(DetachedBody);
+
+enum DetachedBody {
+    Ring(ring::DetachedSocket),
+    Sim(sim::DetachedSocket),
+}
+
+impl DetachedSocket {
+    /// Makes the connection one of the current core's.
+    pub fn attach(self) -> Socket {
+        Socket(match self.0 {
+            DetachedBody::Ring(socket) => SocketBody::Ring(socket.attach(core::ring())),
+            DetachedBody::Sim(socket) => {
+                let core = core::sim().expect("a simulated connection stays in its world");
+                SocketBody::Sim(socket.attach(&core))
+            }
+        })
+    }
+
+    pub fn peer_addr(&self) -> SocketAddr {
+        match &self.0 {
+            DetachedBody::Ring(socket) => socket.peer_addr(),
+            DetachedBody::Sim(socket) => socket.peer_addr(),
+        }
+    }
+}

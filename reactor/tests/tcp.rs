@@ -1,0 +1,497 @@
+//! Real sockets over loopback.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reactor::{
+    CoreConfig, File, Frames, Gather, Listener, OpenOptions, Outbox, Slice, Socket, Source, launch,
+    mailbox, run, sleep, spawn, timeout, yield_now,
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn on_core<T: 'static, Fut: Future<Output = T> + 'static>(main: impl FnOnce() -> Fut) -> T {
+    on_core_with(CoreConfig::default(), main)
+}
+
+fn on_core_with<T: 'static, Fut: Future<Output = T> + 'static>(
+    config: CoreConfig,
+    main: impl FnOnce() -> Fut,
+) -> T {
+    let main = main();
+    run(config, || async move {
+        timeout(LIMIT, main).await.expect("the test ends in time")
+    })
+    .expect("io_uring is there")
+}
+
+fn any_port() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// Two ends of one connection.
+async fn pair() -> (Socket, Socket) {
+    let listener = Listener::bind(any_port()).unwrap();
+    let address = listener.local_addr();
+    let connecting = spawn("connect", Socket::connect(address));
+    let (accepted, peer) = listener.accept().await.unwrap();
+    let connected = connecting.await.unwrap().unwrap();
+    assert_eq!(peer, connected.local_addr());
+    assert_eq!(accepted.local_addr(), connected.peer_addr());
+    (accepted, connected)
+}
+
+async fn echo(socket: Socket) {
+    loop {
+        let chunk = socket.recv().await.unwrap();
+        if chunk.is_empty() {
+            return;
+        }
+        let (sent, _) = socket.send(chunk.to_vec()).await;
+        sent.unwrap();
+    }
+}
+
+async fn receive_exactly(socket: &Socket, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let chunk = socket.recv().await.unwrap();
+        assert!(!chunk.is_empty(), "closed after {} of {len}", bytes.len());
+        bytes.extend_from_slice(&chunk);
+    }
+    assert_eq!(bytes.len(), len);
+    bytes
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 31 + at / 251) as u8).collect()
+}
+
+#[test]
+fn small_messages_echo_in_order() {
+    on_core(|| async {
+        let (server, client) = pair().await;
+        spawn("echo", echo(server));
+        for round in 0..500u32 {
+            let (sent, _) = client.send(round.to_be_bytes().to_vec()).await;
+            sent.unwrap();
+            assert_eq!(receive_exactly(&client, 4).await, round.to_be_bytes());
+        }
+    });
+}
+
+#[test]
+fn a_message_much_larger_than_all_buffers_echoes_unchanged() {
+    on_core(|| async {
+        let (server, client) = pair().await;
+        spawn("echo", echo(server));
+        let client = Rc::new(client);
+        let sender = client.clone();
+        let message = pattern(16 << 20);
+        let expected = message.clone();
+        let sending = spawn("send", async move { sender.send(message).await.0 });
+        let received = receive_exactly(&client, expected.len()).await;
+        assert!(received == expected);
+        sending.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn many_connections_share_few_buffers() {
+    let config = CoreConfig {
+        buffer_count: 4,
+        buffer_bytes: 4096,
+        ..CoreConfig::default()
+    };
+    on_core_with(config, || async {
+        let listener = Listener::bind(any_port()).unwrap();
+        let address = listener.local_addr();
+        spawn("server", async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                spawn("echo", echo(socket));
+            }
+        });
+        let clients: Vec<_> = (0..100u32)
+            .map(|client| {
+                spawn("client", async move {
+                    let socket = Socket::connect(address).await.unwrap();
+                    for round in 0..20 {
+                        let message = pattern(1000 + (client as usize * 37 + round * 501) % 9000);
+                        let (sent, message) = socket.send(message).await;
+                        sent.unwrap();
+                        let received = receive_exactly(&socket, message.len()).await;
+                        assert!(received == message);
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.await.expect("no client failed");
+        }
+    });
+}
+
+#[test]
+fn connections_nobody_reads_do_not_starve_the_others() {
+    let config = CoreConfig {
+        buffer_count: 4,
+        buffer_bytes: 4096,
+        ..CoreConfig::default()
+    };
+    on_core_with(config, || async {
+        let mut unread = Vec::new();
+        for _ in 0..8 {
+            let (server, client) = pair().await;
+            // Received once, so that the receive stays armed, and never again.
+            client.send(vec![1]).await.0.unwrap();
+            assert_eq!(receive_exactly(&server, 1).await, [1]);
+            let client = Rc::new(client);
+            let sender = client.clone();
+            spawn(
+                "floods",
+                async move { sender.send(vec![2; 1 << 20]).await.0 },
+            );
+            unread.push((server, client));
+        }
+        let (server, client) = pair().await;
+        spawn("echo", echo(server));
+        for _ in 0..50 {
+            client.send(pattern(3000)).await.0.unwrap();
+            assert_eq!(receive_exactly(&client, 3000).await, pattern(3000));
+        }
+        // And what was not read is still there, whole.
+        let (server, _client) = unread.pop().unwrap();
+        assert_eq!(receive_exactly(&server, 1 << 20).await, vec![2; 1 << 20]);
+    });
+}
+
+#[test]
+fn chunks_held_by_tasks_do_not_starve_the_others() {
+    let config = CoreConfig {
+        buffer_count: 4,
+        buffer_bytes: 4096,
+        ..CoreConfig::default()
+    };
+    on_core_with(config, || async {
+        let mut held = Vec::new();
+        for _ in 0..12 {
+            let (server, client) = pair().await;
+            client.send(b"held".to_vec()).await.0.unwrap();
+            held.push((server.recv().await.unwrap(), server, client));
+        }
+        assert!(held.iter().all(|(chunk, ..)| **chunk == *b"held"));
+    });
+}
+
+#[test]
+fn a_half_closed_peer_still_gets_its_answer() {
+    on_core(|| async {
+        let listener = Listener::bind(any_port()).unwrap();
+        let address = listener.local_addr();
+        let peer = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"question").unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            answer
+        });
+        let (socket, _) = listener.accept().await.unwrap();
+        assert_eq!(receive_exactly(&socket, 8).await, b"question");
+        assert!(socket.recv().await.unwrap().is_empty());
+        assert!(
+            socket.recv().await.unwrap().is_empty(),
+            "closed stays closed"
+        );
+        socket.send(b"answer".to_vec()).await.0.unwrap();
+        drop(socket);
+        while !peer.is_finished() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(peer.join().unwrap(), b"answer");
+    });
+}
+
+#[test]
+fn shutdown_ends_a_pending_receive_on_both_sides() {
+    on_core(|| async {
+        let (server, client) = pair().await;
+        let server = Rc::new(server);
+        let receiver = server.clone();
+        let pending = spawn("recv", async move { receiver.recv().await.unwrap().len() });
+        yield_now().await;
+        server.shutdown();
+        assert_eq!(pending.await, Some(0));
+        assert!(client.recv().await.unwrap().is_empty());
+        assert!(server.send(vec![1; 10]).await.0.is_err());
+    });
+}
+
+#[test]
+fn a_cancelled_receive_loses_nothing() {
+    on_core(|| async {
+        let (server, client) = pair().await;
+        for round in 0..100u8 {
+            let cancelled = timeout(Duration::from_micros(50), server.recv()).await;
+            assert!(cancelled.is_err());
+            client.send(vec![round]).await.0.unwrap();
+            assert_eq!(receive_exactly(&server, 1).await, [round]);
+        }
+    });
+}
+
+#[test]
+fn a_cancelled_send_keeps_its_memory_until_the_kernel_is_done() {
+    on_core(|| async {
+        for _ in 0..20 {
+            let (server, client) = pair().await;
+            // Nobody reads: the send cannot complete.
+            let stuck = timeout(Duration::from_millis(2), client.send(vec![0xAB; 32 << 20])).await;
+            assert!(stuck.is_err());
+            // Whatever memory a wrongly early free would give back is used again here.
+            let reused = vec![0xCD; 32 << 20];
+            drop(client);
+            loop {
+                match server.recv().await {
+                    Ok(chunk) if chunk.is_empty() => break,
+                    Ok(chunk) => assert!(chunk.iter().all(|&byte| byte == 0xAB)),
+                    Err(_) => break,
+                }
+            }
+            drop(reused);
+        }
+    });
+}
+
+#[test]
+fn a_core_may_end_with_everything_in_flight() {
+    for _ in 0..5 {
+        let leftovers = on_core(|| async {
+            let (server, client) = pair().await;
+            let listener = Listener::bind(any_port()).unwrap();
+            spawn("accept", async move { listener.accept().await.map(drop) });
+            let server = Rc::new(server);
+            let receiver = server.clone();
+            spawn("recv", async move { receiver.recv().await.map(drop) });
+            spawn("send", async move { client.send(vec![1; 8 << 20]).await.0 });
+            sleep(Duration::from_millis(2)).await;
+            server
+        });
+        drop(leftovers); // outlives its core
+    }
+}
+
+#[test]
+fn a_reset_is_an_error_and_then_the_end() {
+    on_core(|| async {
+        let (server, client) = pair().await;
+        client.send(vec![1; 100]).await.0.unwrap();
+        // Closing with unread bytes resets.
+        server.send(vec![2; 100]).await.0.unwrap();
+        sleep(Duration::from_millis(5)).await;
+        drop(client);
+        receive_exactly(&server, 100).await;
+        let end = server.recv().await;
+        assert!(end.is_err() || end.unwrap().is_empty());
+        assert!(server.recv().await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn connecting_to_nobody_is_an_error() {
+    on_core(|| async {
+        let listener = Listener::bind(any_port()).unwrap();
+        let address = listener.local_addr();
+        listener.close();
+        assert!(listener.accept().await.is_err());
+        drop(listener);
+        let refused = Socket::connect(address).await.err().unwrap();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn closing_a_listener_ends_a_pending_accept() {
+    on_core(|| async {
+        let listener = Rc::new(Listener::bind(any_port()).unwrap());
+        let accepting = listener.clone();
+        let pending = spawn("accept", async move { accepting.accept().await.is_err() });
+        yield_now().await;
+        listener.close();
+        assert_eq!(pending.await, Some(true));
+    });
+}
+
+#[test]
+fn ipv6_works_where_the_machine_has_it() {
+    on_core(|| async {
+        let Ok(listener) = Listener::bind("[::1]:0".parse().unwrap()) else {
+            return; // no IPv6 here
+        };
+        let address = listener.local_addr();
+        let connecting = spawn("connect", Socket::connect(address));
+        let (server, peer) = listener.accept().await.unwrap();
+        assert!(peer.is_ipv6());
+        let client = connecting.await.unwrap().unwrap();
+        client.send(b"six".to_vec()).await.0.unwrap();
+        assert_eq!(receive_exactly(&server, 3).await, b"six");
+    });
+}
+
+#[test]
+fn a_connection_moves_to_another_core() {
+    on_core(|| async {
+        let (sockets, mut moved) = mailbox::channel(4);
+        let config = CoreConfig {
+            name: "other".to_owned(),
+            ..CoreConfig::default()
+        };
+        let other = launch(config, move || async move {
+            while let Some(socket) = moved.recv().await {
+                let socket: reactor::DetachedSocket = socket;
+                echo(socket.attach()).await;
+            }
+        })
+        .unwrap();
+        for _ in 0..3 {
+            let (server, client) = pair().await;
+            sockets.send(server.detach()).await.ok().unwrap();
+            client.send(b"over there".to_vec()).await.0.unwrap();
+            assert_eq!(receive_exactly(&client, 10).await, b"over there");
+        }
+        drop(sockets);
+        other.finished().await.unwrap();
+    });
+}
+
+#[test]
+fn a_gather_of_more_slices_than_one_call_takes_arrives_in_order() {
+    on_core(|| async {
+        let directory = tempfile::tempdir().unwrap();
+        let options = OpenOptions {
+            read: true,
+            write: true,
+            create: true,
+            ..OpenOptions::default()
+        };
+        let file = File::open(&directory.path().join("log"), options).unwrap();
+        let content = pattern(4 << 20);
+        file.write_all_at_blocking(&content, 0).unwrap();
+        let mapping = Arc::new(file.map(content.len()).unwrap());
+        let mut gather = Gather {
+            head: b"head of the answer".to_vec(),
+            sources: vec![Source::Mapping(mapping)],
+            slices: Vec::new(),
+        };
+        let mut expected = gather.head.clone();
+        for slice in 0..3000usize {
+            let (offset, len) = ((slice * 7919) % (content.len() - 5000), slice % 4500);
+            gather.slices.push(Slice {
+                source: 0,
+                offset: offset as u64,
+                len: len as u32,
+            });
+            expected.extend_from_slice(&content[offset..offset + len]);
+        }
+        let (server, client) = pair().await;
+        let sending = spawn("gather", async move {
+            let (sent, gather) = server.send_gather(gather).await;
+            sent.unwrap();
+            (gather.slices.len(), server)
+        });
+        let received = receive_exactly(&client, expected.len()).await;
+        assert!(received == expected);
+        assert_eq!(sending.await.unwrap().0, 3000);
+    });
+}
+
+#[test]
+fn an_outbox_sends_in_order_and_holds_its_user_back() {
+    on_core(|| async {
+        let (server, client) = pair().await;
+        let outbox = Outbox::new(Rc::new(server));
+        let writer = outbox.clone();
+        let total = 40 << 20;
+        let writing = spawn("writer", async move {
+            let content = pattern(1 << 16);
+            let mut queued_max = 0;
+            for _ in 0..total / content.len() {
+                writer.with(|bytes| bytes.extend_from_slice(&content[..1000]));
+                let mut gather = writer.recycle_gather();
+                gather.head.extend_from_slice(&content[1000..]);
+                writer.push_gather(gather);
+                writer.commit();
+                queued_max = queued_max.max(writer.queued_bytes());
+                writer.below(1 << 20).await;
+            }
+            writer.close_after_flush();
+            writer.with(|bytes| bytes.push(0xFF)); // too late: not sent
+            queued_max
+        });
+        // A slow reader at first: nothing is taken until the writer is held back.
+        while outbox.queued_bytes() < 1 << 20 {
+            yield_now().await;
+        }
+        let received = receive_exactly(&client, total).await;
+        let content = pattern(1 << 16);
+        assert!(received.chunks(content.len()).all(|part| part == content));
+        let queued_max = writing.await.unwrap();
+        assert!(queued_max <= (1 << 20) + (1 << 16), "queued {queued_max}");
+        outbox.closed().await;
+        assert!(client.recv().await.unwrap().is_empty());
+        assert_eq!(outbox.queued_bytes(), 0);
+    });
+}
+
+#[test]
+fn an_outbox_whose_peer_is_gone_closes_and_frees_who_waits() {
+    on_core(|| async {
+        let (server, client) = pair().await;
+        let outbox = Outbox::new(Rc::new(server));
+        outbox.with(|bytes| bytes.resize(64 << 20, 1));
+        outbox.commit();
+        let waiting = outbox.clone();
+        let waiter = spawn("below", async move { waiting.below(1).await });
+        sleep(Duration::from_millis(5)).await;
+        drop(client);
+        waiter.await.unwrap();
+        assert!(outbox.is_closed());
+        assert_eq!(outbox.queued_bytes(), 0);
+        outbox.closed().await;
+    });
+}
+
+#[test]
+fn frames_come_whole_over_a_socket() {
+    on_core(|| async {
+        let (server, client) = pair().await;
+        let frames: Vec<Vec<u8>> = (0..300).map(|n| pattern(n * 211 % 70_000)).collect();
+        let mut stream = Vec::new();
+        for frame in &frames {
+            stream.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+            stream.extend_from_slice(frame);
+        }
+        spawn("send", async move {
+            client.send(stream).await.0.unwrap();
+        });
+        let mut splitter = Frames::new(1 << 20);
+        let mut seen = Vec::new();
+        loop {
+            let chunk = server.recv().await.unwrap();
+            if chunk.is_empty() {
+                break;
+            }
+            let fed: Result<(), reactor::FeedError<()>> = splitter.feed(&chunk, |frame| {
+                seen.push(frame.to_vec());
+                Ok(())
+            });
+            fed.unwrap();
+        }
+        assert!(seen == frames);
+        assert!(splitter.is_at_boundary());
+    });
+}
