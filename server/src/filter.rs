@@ -1,0 +1,3 @@
+//! Which messages of a queue a consumer wants.
+
+pub mod tags;

@@ -1,0 +1,183 @@
+//! What a pull must meet before anything is read: rights, group, topic, queue, subscription.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use protocol::body::subscription_group::SubscriptionGroupConfig;
+use protocol::code::response;
+use protocol::header::pull::PullHeader;
+use protocol::sysflag::pull as flags;
+use protocol::{Asked, Command, names, permission};
+
+use super::{Filter, Pull};
+use crate::filter::tags::TagFilter;
+use crate::handlers::missing::{Missing, NotDone, with_faq};
+use crate::messages::TopicSubscription;
+use crate::shard::topics::Topic;
+use crate::shard::{Connection, Shard, Views};
+
+const TAG: &str = "TAG";
+/// Clients without a slave to go to are told to stay with the master.
+const MASTER: i64 = 0;
+
+pub struct Checked {
+    pub pull: Pull,
+    pub group: Arc<str>,
+}
+
+pub fn check(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    command: &Command<'_>,
+    header: &PullHeader<'_>,
+) -> Result<Checked, NotDone> {
+    let views = shard.views.borrow();
+    let settings = views.settings.value();
+    if !permission::is_readable(settings.broker_permission) {
+        let ip = settings.advertised_ip;
+        return Err(forbidden(format!(
+            "the broker[{ip}] pulling message is forbidden"
+        )));
+    }
+    let (group, group_config) = find_group(&views, header)?;
+    let topic = find_topic(shard, &views, header)?;
+    let queue_id = check_queue(&topic, header, connection)?;
+    let filter = find_filter(&views, &group, group_config, &topic, header)?;
+    let queue = Arc::clone(&topic.queue(&shard.shared.store, queue_id));
+    let topic_sys_flag = topic.config().topic_sys_flag;
+    let pull = Pull {
+        conn: connection.id(),
+        asked: Asked::from(command),
+        topic,
+        queue,
+        offset: header.queue_offset,
+        looked_until: u64::try_from(header.queue_offset).unwrap_or(0),
+        messages_max: u32::try_from(header.messages_max).unwrap_or(0).max(1),
+        filter,
+        topic_sys_flag,
+        group_sys_flag: group_config.group_sys_flag,
+        suggested_broker: MASTER,
+    };
+    Ok(Checked { pull, group })
+}
+
+fn forbidden(remark: String) -> NotDone {
+    NotDone::refused(response::NO_PERMISSION, remark)
+}
+
+fn find_group<'v>(
+    views: &'v Views,
+    header: &PullHeader<'_>,
+) -> Result<(Arc<str>, &'v SubscriptionGroupConfig), NotDone> {
+    let name = header.consumer_group.as_str();
+    let Some((group, config)) = views.groups.value().get_key_value(&*name) else {
+        if names::validate_group(&name).is_err() {
+            return Err(group_does_not_exist(&name));
+        }
+        return Err(NotDone::Missing(Missing::Group(name.into_owned())));
+    };
+    if !config.consume_enable {
+        return Err(forbidden(format!(
+            "subscription group no permission, {name}"
+        )));
+    }
+    Ok((Arc::clone(group), config))
+}
+
+fn group_does_not_exist(name: &str) -> NotDone {
+    let remark = with_faq(format!("subscription group [{name}] does not exist, "));
+    NotDone::refused(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark)
+}
+
+fn find_topic(shard: &Shard, views: &Views, header: &PullHeader<'_>) -> Result<Rc<Topic>, NotDone> {
+    let name = header.topic.as_str();
+    let Some(topic) = shard.topics.get(&name, &views.topics) else {
+        let remark = with_faq(format!("topic[{name}] not exist, apply first please! "));
+        return Err(NotDone::refused(response::TOPIC_NOT_EXIST, remark));
+    };
+    if !permission::is_readable(topic.config().perm) {
+        return Err(forbidden(format!(
+            "the topic[{name}] pulling message is forbidden"
+        )));
+    }
+    Ok(topic)
+}
+
+fn check_queue(
+    topic: &Topic,
+    header: &PullHeader<'_>,
+    connection: &Connection,
+) -> Result<u32, NotDone> {
+    let queues = topic.config().read_queue_nums;
+    match u32::try_from(header.queue_id) {
+        Ok(queue_id) if header.queue_id < queues => Ok(queue_id),
+        _ => {
+            let remark = format!(
+                "queueId[{}] is illegal, topic:[{}] topicConfig.readQueueNums:[{queues}] consumer:[{}]",
+                header.queue_id,
+                topic.name(),
+                connection.peer()
+            );
+            Err(NotDone::refused(response::INVALID_PARAMETER, remark))
+        }
+    }
+}
+
+/// The filter that came along, or else what the group said in its heartbeat.
+fn find_filter(
+    views: &Views,
+    group: &str,
+    config: &SubscriptionGroupConfig,
+    topic: &Topic,
+    header: &PullHeader<'_>,
+) -> Result<Filter, NotDone> {
+    if header.sys_flag & flags::SUBSCRIPTION == 0 {
+        let found = find_subscription(views, group, config, topic, header)?;
+        check_kind(&found.expression_type)?;
+        return Ok(Filter::Subscription(found));
+    }
+    let kind = header.expression_type.map(|text| text.as_str());
+    check_kind(kind.as_deref().unwrap_or(TAG))?;
+    let expression = header.subscription.map(|text| text.as_str());
+    let filter = TagFilter::from_expression(expression.as_deref().unwrap_or_default());
+    Ok(Filter::Own(filter))
+}
+
+fn check_kind(kind: &str) -> Result<(), NotDone> {
+    if kind.is_empty() || kind == TAG {
+        return Ok(());
+    }
+    let remark = format!("The broker does not support consumer to filter message by {kind}");
+    Err(NotDone::refused(response::SYSTEM_ERROR, remark))
+}
+
+fn find_subscription(
+    views: &Views,
+    group: &str,
+    config: &SubscriptionGroupConfig,
+    topic: &Topic,
+    header: &PullHeader<'_>,
+) -> Result<Arc<TopicSubscription>, NotDone> {
+    let does_not_exist = |what: &str| {
+        let remark = with_faq(format!("the consumer's {what} not exist"));
+        NotDone::refused(response::SUBSCRIPTION_NOT_EXIST, remark)
+    };
+    let Some(subscriptions) = views.subscriptions.value().get(group) else {
+        return Err(does_not_exist("group info"));
+    };
+    if subscriptions.broadcasting && !config.consume_broadcast_enable {
+        return Err(forbidden(format!(
+            "the consumer group[{group}] can not consume by broadcast way"
+        )));
+    }
+    let Some(subscription) = subscriptions.topics.get(topic.name()) else {
+        return Err(does_not_exist("subscription"));
+    };
+    if subscription.version < header.sub_version {
+        return Err(NotDone::refused(
+            response::SUBSCRIPTION_NOT_LATEST,
+            "the consumer's subscription not latest",
+        ));
+    }
+    Ok(Arc::clone(subscription))
+}

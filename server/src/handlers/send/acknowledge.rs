@@ -1,0 +1,129 @@
+//! A batch is back from the writer: every sender gets the place of its message, or the reason why it has none.
+
+use std::rc::Rc;
+
+use engine::{AppendError, Batch, Item};
+use protocol::code::response;
+use protocol::properties::{MSG_REGION, TRACE_ON};
+use protocol::record::append_message_id;
+use protocol::{Value, write_response};
+
+use crate::messages::Refusal;
+use crate::shard::Shard;
+use crate::shard::sends::{self, BatchProgress, PendingSend};
+use crate::shard::slab::Key;
+
+/// Queues the answers; the caller sends them off.
+pub fn acknowledge(shard: &Rc<Shard>, batch: Box<Batch>) {
+    let (mut taken, mut bytes) = (0u64, 0u64);
+    for item in batch.items() {
+        if item.error.is_none() {
+            taken += 1;
+            bytes += u64::from(item.record_bytes());
+        }
+        if let Some(key) = sends::key_of(item.token) {
+            settle(shard, key, item);
+        }
+    }
+    let stats = shard.stats();
+    stats.put_messages.add(taken);
+    stats.put_bytes.add(bytes);
+    let failed = batch.items().len() as u64 - taken;
+    if failed > 0 {
+        stats.put_failed.add(failed);
+    }
+    shard.outgoing.recycle(batch);
+}
+
+fn settle(shard: &Shard, key: Key, item: &Item) {
+    let mut sends = shard.sends.borrow_mut();
+    let store_host = shard.views.borrow().settings.value().advertised();
+    if let Some(send) = sends.get_mut(key)
+        && let Some(progress) = &mut send.batch
+    {
+        progress.add(item, store_host);
+        if progress.records_left > 0 {
+            return;
+        }
+    }
+    let Some(send) = sends.remove(key) else {
+        return;
+    };
+    drop(sends);
+    match &send.batch {
+        None => match &item.error {
+            None => {
+                let mut id = shard.scratch.message_id.borrow_mut();
+                id.clear();
+                append_message_id(&mut id, store_host, item.log_offset);
+                answer(shard, &send, &id, item.queue_offset);
+            }
+            Some(error) => refuse(shard, &send, error),
+        },
+        Some(progress) => match (&progress.error, progress.first_queue_offset) {
+            (None, Some(first)) => answer(shard, &send, &progress.message_ids, first),
+            (None, None) => unreachable!("a batch has at least one record"),
+            (Some(error), _) => refuse(shard, &send, error),
+        },
+    }
+}
+
+impl BatchProgress {
+    fn add(&mut self, item: &Item, store_host: std::net::SocketAddr) {
+        let left = self.records_left.checked_sub(1);
+        self.records_left = left.expect("as many records come back as were sent");
+        if let Some(error) = &item.error {
+            self.error = Some(*error);
+            return;
+        }
+        self.first_queue_offset.get_or_insert(item.queue_offset);
+        if !self.message_ids.is_empty() {
+            self.message_ids.push(',');
+        }
+        append_message_id(&mut self.message_ids, store_host, item.log_offset);
+    }
+}
+
+fn answer(shard: &Shard, send: &PendingSend, message_id: &str, queue_offset: u64) {
+    let views = shard.views.borrow();
+    let settings = views.settings.value();
+    let fields = [
+        (MSG_REGION, Value::Str(&settings.region_id)),
+        (TRACE_ON, Value::Bool(settings.trace_on)),
+        ("msgId", Value::Str(message_id)),
+        ("queueId", Value::I32(send.queue_id)),
+        ("queueOffset", Value::I64(queue_offset as i64)),
+        ("transactionId", Value::Bytes(send.unique_key.as_bytes())),
+    ];
+    shard.connections.reply(send.conn, |queued| {
+        write_response(queued, send.asked, response::SUCCESS, None, &fields, &[]);
+    });
+}
+
+fn refuse(shard: &Shard, send: &PendingSend, error: &AppendError) {
+    let refusal = refusal(error);
+    shard.connections.reply(send.conn, |queued| {
+        write_response(
+            queued,
+            send.asked,
+            refusal.code,
+            Some(&refusal.remark),
+            &[],
+            &[],
+        );
+    });
+}
+
+/// The code decides what a client does: 14 makes it try another broker.
+fn refusal(error: &AppendError) -> Refusal {
+    match error {
+        AppendError::TooLarge { .. } => Refusal {
+            code: response::MESSAGE_ILLEGAL,
+            remark: error.to_string(),
+        },
+        AppendError::DiskFull { .. } | AppendError::Poisoned => Refusal {
+            code: response::SERVICE_NOT_AVAILABLE,
+            remark: format!("service not available now: {error}"),
+        },
+    }
+}

@@ -1,0 +1,139 @@
+//! One message: where it goes (itself, a delay level, a dead-letter topic), and its record.
+
+use std::rc::Rc;
+
+use protocol::Text;
+use protocol::code::response;
+use protocol::names::{self, SCHEDULE_TOPIC};
+use protocol::record::Draft;
+
+use super::properties::{self, Additions, Facts};
+use super::{Sending, any_queue, limits, retry};
+use crate::handlers::missing::NotDone;
+use crate::shard::sends::UniqueKey;
+use crate::shard::topics::Topic;
+
+const UNIQUE_KEY_CHARS: usize = 32;
+
+/// Where a message is stored.
+struct Target {
+    topic: Rc<Topic>,
+    queue_id: u32,
+    /// Its consumer gave it up.
+    dead: bool,
+}
+
+pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
+    limits::check_body(send.command.body, send.settings)?;
+    let mut stored = send.shard.scratch.properties.borrow_mut();
+    stored.clear();
+    send.header.properties.append_to(&mut stored);
+    let facts = Facts::read(&stored);
+    let addressed = addressed(send)?;
+    limits::check_kind(&facts, send.settings)?;
+
+    let delayed = if addressed.dead {
+        None
+    } else {
+        delay_queue(send, facts.delay_level)?
+    };
+    let generated = facts.unique_key.is_none().then(new_unique_key);
+    let add = Additions {
+        cluster: &send.settings.cluster_name,
+        unique_key: generated.as_ref().map(<[u8; UNIQUE_KEY_CHARS]>::as_slice),
+        real: delayed
+            .is_some()
+            .then(|| (&**addressed.topic.name(), addressed.queue_id)),
+        dead: addressed.dead,
+    };
+    properties::complete(&mut stored, &facts, &add);
+    limits::check_properties(&stored, send.settings)?;
+
+    let target = delayed.unwrap_or_else(|| Target {
+        topic: Rc::clone(&addressed.topic),
+        ..addressed
+    });
+    let unique_key = match (facts.unique_key, generated) {
+        (Some(sent), _) => sent,
+        (None, generated) => UniqueKey::new(generated.as_ref().map_or(&[], |key| key.as_slice())),
+    };
+    append(send, &target, facts.tag_hash, unique_key, &stored);
+    Ok(())
+}
+
+fn append(
+    send: &Sending<'_>,
+    target: &Target,
+    tag_hash: i32,
+    unique_key: UniqueKey,
+    stored_properties: &[u8],
+) {
+    let draft = Draft {
+        topic: target.topic.name(),
+        queue_id: target.queue_id as i32,
+        flag: send.header.flag,
+        sys_flag: send.sys_flag(),
+        born_ms: send.header.born_ms,
+        born_host: send.connection.peer(),
+        store_host: send.settings.advertised(),
+        reconsume_times: send.header.reconsume_times,
+        prepared_transaction_offset: 0,
+        properties: Text::plain(stored_properties),
+        body: send.command.body,
+    };
+    let token = send.expect_answer(unique_key, None);
+    let queue = target
+        .topic
+        .queue(&send.shard.shared.store, target.queue_id);
+    send.shard
+        .outgoing
+        .add(|batch| batch.push(&queue, tag_hash, token, |record| draft.append_to(record)));
+}
+
+/// The queue the sender means; a retry that was tried too often goes to its group's dead-letter topic.
+fn addressed(send: &Sending<'_>) -> Result<Target, NotDone> {
+    let topic = &send.topic;
+    if names::is_retry_topic(topic.name())
+        && let Some(dead_letters) = retry::dead_letter_topic(send)?
+    {
+        let queue_id = any_queue(dead_letters.config().write_queue_nums);
+        return Ok(Target {
+            topic: dead_letters,
+            queue_id,
+            dead: true,
+        });
+    }
+    Ok(Target {
+        topic: Rc::clone(topic),
+        queue_id: send.queue_id,
+        dead: false,
+    })
+}
+
+/// The queue of a delay level: one for each, all in one topic.
+fn delay_queue(send: &Sending<'_>, level: i32) -> Result<Option<Target>, NotDone> {
+    let levels = send.settings.delay_levels_ms.len();
+    let Some(level) = usize::try_from(level).ok().filter(|&level| level > 0) else {
+        return Ok(None);
+    };
+    let topic = send.shard.topics.get(SCHEDULE_TOPIC, &send.views.topics);
+    let topic = topic.ok_or_else(|| {
+        let remark = format!("topic[{SCHEDULE_TOPIC}] not exist");
+        NotDone::refused(response::SYSTEM_ERROR, remark)
+    })?;
+    Ok(Some(Target {
+        topic,
+        queue_id: level.min(levels).saturating_sub(1) as u32,
+        dead: false,
+    }))
+}
+
+/// For clients that do not name their messages: random, in the form of those that do.
+fn new_unique_key() -> [u8; UNIQUE_KEY_CHARS] {
+    let random = u128::from(reactor::random()) << 64 | u128::from(reactor::random());
+    let mut key = [0; UNIQUE_KEY_CHARS];
+    for (at, digit) in key.iter_mut().enumerate() {
+        *digit = b"0123456789ABCDEF"[(random >> (4 * at)) as usize & 15];
+    }
+    key
+}

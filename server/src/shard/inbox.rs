@@ -1,0 +1,45 @@
+//! What other cores tell a shard, handled in order. Nothing here waits for a mailbox.
+
+use std::rc::Rc;
+
+use reactor::mailbox::Receiver;
+
+use crate::handlers::{pull, send};
+use crate::messages::ToShard;
+use crate::net::connection;
+use crate::shard::{Shard, stop};
+
+/// Taken at once; answers of all of them leave together.
+const MESSAGES_PER_TURN_MAX: usize = 256;
+
+pub async fn run(shard: Rc<Shard>, mut inbox: Receiver<ToShard>) {
+    let mut messages = Vec::with_capacity(MESSAGES_PER_TURN_MAX);
+    while inbox.recv_many(&mut messages, MESSAGES_PER_TURN_MAX).await > 0 {
+        shard.refresh();
+        for message in messages.drain(..) {
+            handle(&shard, message);
+        }
+        shard.connections.commit();
+    }
+}
+
+fn handle(shard: &Rc<Shard>, message: ToShard) {
+    match message {
+        ToShard::Appended(batch) => send::acknowledge(shard, batch),
+        ToShard::Wake(queue) => pull::wake(shard, queue),
+        ToShard::Deliver { conn, frames } => {
+            shard
+                .connections
+                .reply(conn, |queued| queued.extend_from_slice(&frames));
+        }
+        ToShard::Close { conn } => {
+            if let Some(connection) = shard.connections.get(conn) {
+                connection.outbox().close_after_flush();
+            }
+        }
+        ToShard::Accepted(socket) => connection::start(shard, socket.attach()),
+        ToShard::Stop(reply) => {
+            reactor::spawn("shard stop", stop::run(Rc::clone(shard), reply));
+        }
+    }
+}

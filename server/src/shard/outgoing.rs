@@ -1,0 +1,132 @@
+//! The way from a shard to the writer: records of every connection gather in one open batch, which leaves when all
+//! connections that had bytes in this turn of the core have been served.
+//!
+//! When the writer's inbox is full the gate closes and connections stop reading; nothing is refused, nothing piles up.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use engine::Batch;
+use reactor::Notify;
+use reactor::mailbox::{Sender, TrySendError};
+
+use crate::messages::ToWriter;
+use crate::shard::gate::Gate;
+
+/// An open batch of this size leaves at once.
+const OPEN_BATCH_BYTES_MAX: usize = 1 << 20;
+/// Empty batches kept for use again.
+const SPARE_BATCHES_MAX: usize = 8;
+/// A batch that has grown beyond this is given back to the allocator.
+const SPARE_BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Lives on one core.
+pub struct Outgoing {
+    shard: u16,
+    writer: Sender<ToWriter>,
+    open: RefCell<Box<Batch>>,
+    #[allow(clippy::vec_box)] // they travel in their boxes
+    spare: RefCell<Vec<Box<Batch>>>,
+    /// The flushing task has been told of the open batch.
+    announced: Cell<bool>,
+    ready: Notify,
+    gate: Gate,
+    in_flight: Cell<usize>,
+    /// Nothing is on the way any more.
+    empty: Notify,
+}
+
+impl Outgoing {
+    pub fn new(shard: u16, writer: Sender<ToWriter>) -> Self {
+        Self {
+            shard,
+            writer,
+            open: RefCell::new(Box::new(Batch::new(shard))),
+            spare: RefCell::new(Vec::new()),
+            announced: Cell::new(false),
+            ready: Notify::new(),
+            gate: Gate::default(),
+            in_flight: Cell::new(0),
+            empty: Notify::new(),
+        }
+    }
+
+    /// Lets `push` add records to the open batch.
+    pub fn add(&self, push: impl FnOnce(&mut Batch)) {
+        let bytes = {
+            let mut open = self.open.borrow_mut();
+            push(&mut open);
+            open.bytes_len()
+        };
+        if !self.announced.replace(true) {
+            self.ready.notify();
+        }
+        if bytes >= OPEN_BATCH_BYTES_MAX {
+            self.gate.close();
+        }
+    }
+
+    /// Connections wait here between two chunks.
+    pub async fn room(&self) {
+        self.gate.passed().await;
+    }
+
+    /// Batches that the writer has not given back.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get() + usize::from(!self.open.borrow().is_empty())
+    }
+
+    /// Waits until everything that was added has come back.
+    pub async fn drained(&self) {
+        while self.in_flight() > 0 {
+            self.empty.notified().await;
+        }
+    }
+
+    /// A batch has come back and was answered.
+    pub fn recycle(&self, mut batch: Box<Batch>) {
+        let left = self.in_flight.get().checked_sub(1);
+        self.in_flight
+            .set(left.expect("only what was sent comes back"));
+        if self.in_flight() == 0 {
+            self.empty.notify();
+        }
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_BATCHES_MAX && batch.bytes_len() <= SPARE_BATCH_BYTES_MAX {
+            batch.clear();
+            spare.push(batch);
+        }
+    }
+
+    /// The flushing task: runs behind the connections that were ready in the same turn, for as long as the writer lives.
+    pub async fn run(self: Rc<Self>) {
+        loop {
+            self.ready.notified().await;
+            self.announced.set(false);
+            if self.open.borrow().is_empty() {
+                continue;
+            }
+            let next = self.spare.borrow_mut().pop();
+            let next = next.unwrap_or_else(|| Box::new(Batch::new(self.shard)));
+            let full = self.open.replace(next);
+            self.in_flight.set(self.in_flight.get() + 1);
+            if !self.hand_over(full).await {
+                // The store is closing: who waits for these answers sees its connection close.
+                tracing::debug!(shard = self.shard, "the writer is gone");
+                return;
+            }
+            self.gate.open();
+        }
+    }
+
+    async fn hand_over(&self, batch: Box<Batch>) -> bool {
+        match self.writer.try_send(ToWriter::Append(batch)) {
+            Ok(()) => true,
+            Err(TrySendError::Full(message)) => {
+                self.gate.close();
+                self.writer.send(message).await.is_ok()
+            }
+            Err(TrySendError::Closed(_)) => false,
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! A shard's copies of what the coordinator publishes, renewed once per chunk of bytes, not per message.
+
+use std::sync::Arc;
+
+use crate::config::Settings;
+use crate::messages::{GroupTable, Shared, SubscriptionTable, TopicTable};
+use crate::published::Reader;
+
+/// Lives on one core.
+pub struct Views {
+    pub settings: Reader<Arc<Settings>>,
+    pub topics: Reader<TopicTable>,
+    pub groups: Reader<GroupTable>,
+    pub subscriptions: Reader<SubscriptionTable>,
+    pub ordered_groups: Reader<imbl::HashSet<Arc<str>>>,
+}
+
+impl Views {
+    pub fn new(shared: &Shared) -> Self {
+        Self {
+            settings: shared.settings.reader(),
+            topics: shared.topics.reader(),
+            groups: shared.groups.reader(),
+            subscriptions: shared.subscriptions.reader(),
+            ordered_groups: shared.ordered_groups.reader(),
+        }
+    }
+
+    /// Five atomic loads, unless something changed.
+    pub fn refresh(&mut self) {
+        self.settings.refresh();
+        self.topics.refresh();
+        self.groups.refresh();
+        self.subscriptions.refresh();
+        self.ordered_groups.refresh();
+    }
+}
