@@ -1,1 +1,55 @@
-//! Placeholder until its owner fills it.
+//! The store: a CommitLog in Apache RocketMQ's format, with an index of our own beside it.
+//!
+//! ```text
+//!   shard                     writer's core                               disk
+//!   Batch ──── mailbox ────►  Writer::append ── memcpy ──► Segment map ─► commitlog/00000000000000000000
+//!                             ├─ entry ──────► ActiveIndex ── spill ────► orbit/….part, sealed: orbit/….index
+//!                             └─ publish: written, queue ends, wakes
+//!   Store::read  ◄── lock-free: queue end, index entry, slices of the map ──┘
+//!   Store::fetch ◄── asynchronous reads of what is cold
+//! ```
+//!
+//! One core writes (it owns the [`Writer`]); any core reads through the shared [`Store`]. The log is the only
+//! truth: every file in `orbit/` is derived, checksummed, and rebuilt from the log when missing or damaged.
+//! `flushed <= written`, always; what a reader is shown lies below `written`.
+
+mod ahead;
+mod append;
+mod batch;
+mod checkpoint;
+mod commit_log;
+mod config;
+mod dispatch;
+mod flush;
+mod layout;
+mod queue;
+mod queue_index;
+mod read;
+mod recovery;
+mod segment;
+mod segments;
+mod store;
+mod time_lookup;
+mod writer;
+
+pub use append::AppendError;
+pub use batch::{Batch, Item};
+pub use config::{Config, FlushConfig};
+pub use queue::Queue;
+pub use read::{Cold, Found, Read, ReadLimits};
+pub use recovery::Progress;
+pub use store::{OpenError, Store};
+pub use time_lookup::Boundary;
+pub use writer::Writer;
+
+/// A byte position in the commit log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogOffset(pub u64);
+
+/// A message's place in its queue: 0, 1, 2, ...
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueOffset(pub u64);
+
+/// The dense number of a queue in this process. It changes from run to run and is never stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueNo(pub u32);

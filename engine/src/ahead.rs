@@ -1,0 +1,289 @@
+//! What is done ahead of the tail by another thread: touching pages, and making the next segment.
+//!
+//! A page fault or a file creation must not hold up the core that appends. After a restart the bytes behind the
+//! recovered end may be stale records that line up with what is written next; so there the tail may only go as
+//! far as this room has looked, and zeroed what it found.
+
+use crate::append::AppendError;
+use crate::layout::Layout;
+use crate::segment::Segment;
+use protocol::record;
+use reactor::{File, Mapping, Notify, fs, offload};
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pages are touched in steps of this size.
+const STEP_BYTES: u64 = 4 << 20;
+/// How long after a failed attempt the next segment is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The writer's core only: the writer and the task that runs [`Ahead::run`] share it.
+pub(crate) struct Ahead {
+    layout: Arc<Layout>,
+    segment_bytes: u64,
+    distance_bytes: u64,
+    state: RefCell<State>,
+    /// Something to do.
+    wake: Notify,
+    /// Something was done.
+    done: Notify,
+}
+
+struct State {
+    segment: Arc<Segment>,
+    /// The tail, as of the last publish.
+    position: u64,
+    /// Pages below are touched, and checked if need be.
+    touched: u64,
+    /// How far the writer waits for them, whatever the distance.
+    wanted: u64,
+    /// Whether the tail has to stay below `touched`.
+    check: bool,
+    next: Next,
+    next_wanted: bool,
+}
+
+enum Next {
+    Missing,
+    Ready(Arc<Segment>),
+    Failed(AppendError),
+}
+
+enum Job {
+    Touch { from: u64, to: u64 },
+    Create { base: u64 },
+    None,
+}
+
+impl Ahead {
+    /// For a tail at `position` of `segment`; what lies behind it is looked at before it is used.
+    pub fn new(
+        layout: Arc<Layout>,
+        segment: Arc<Segment>,
+        position: u64,
+        distance_bytes: u64,
+    ) -> Ahead {
+        Ahead {
+            layout,
+            segment_bytes: segment.bytes(),
+            distance_bytes: distance_bytes.max(STEP_BYTES),
+            state: RefCell::new(State {
+                segment,
+                position,
+                touched: position,
+                wanted: 0,
+                check: true,
+                next: Next::Missing,
+                next_wanted: false,
+            }),
+            wake: Notify::new(),
+            done: Notify::new(),
+        }
+    }
+
+    /// How far the tail may go in its segment now.
+    pub fn limit(&self) -> u64 {
+        let state = self.state.borrow();
+        if state.check && state.touched < self.segment_bytes {
+            state.touched
+        } else {
+            self.segment_bytes
+        }
+    }
+
+    /// Says where the tail is; wakes the task if there is something to do.
+    pub fn advance(&self, position: u64) {
+        let mut state = self.state.borrow_mut();
+        state.position = position;
+        if position >= self.segment_bytes / 2 {
+            state.next_wanted = true;
+        }
+        if !matches!(self.job(&state), Job::None) {
+            self.wake.notify();
+        }
+    }
+
+    /// Resumes when the task has done something towards a limit of `wanted`.
+    pub async fn moved(&self, wanted: u64) {
+        self.state.borrow_mut().wanted = wanted;
+        self.wake.notify();
+        self.done.notified().await;
+    }
+
+    /// The next segment, as soon as it is there.
+    pub async fn next(&self) -> Result<Arc<Segment>, AppendError> {
+        loop {
+            {
+                let mut state = self.state.borrow_mut();
+                state.next_wanted = true;
+                match &state.next {
+                    Next::Missing => {}
+                    Next::Failed(error) => return Err(*error),
+                    Next::Ready(segment) => {
+                        let segment = segment.clone();
+                        state.segment = segment.clone();
+                        state.position = 0;
+                        state.touched = STEP_BYTES.min(self.segment_bytes);
+                        state.wanted = 0;
+                        state.check = false;
+                        state.next = Next::Missing;
+                        state.next_wanted = false;
+                        return Ok(segment);
+                    }
+                }
+            }
+            self.wake.notify();
+            self.done.notified().await;
+        }
+    }
+
+    /// The task: works ahead for as long as the store is open.
+    pub async fn run(self: Rc<Ahead>) {
+        loop {
+            let job = self.job(&self.state.borrow());
+            match job {
+                Job::Touch { from, to } => self.touch(from, to).await,
+                Job::Create { base } => self.create(base).await,
+                Job::None => {
+                    let failed = matches!(self.state.borrow().next, Next::Failed(_));
+                    if failed {
+                        reactor::sleep(RETRY).await;
+                        self.state.borrow_mut().next = Next::Missing;
+                    } else {
+                        self.wake.notified().await;
+                    }
+                    continue;
+                }
+            }
+            self.done.notify();
+        }
+    }
+
+    fn job(&self, state: &State) -> Job {
+        let ahead = state.position + self.distance_bytes / 2;
+        if state.touched < ahead.max(state.wanted).min(self.segment_bytes) {
+            let from = state.touched.max(if state.check { 0 } else { state.position });
+            let to = (from + STEP_BYTES).min(self.segment_bytes);
+            return Job::Touch { from, to };
+        }
+        if state.next_wanted && matches!(state.next, Next::Missing) {
+            let base = state.segment.end();
+            return Job::Create { base };
+        }
+        Job::None
+    }
+
+    async fn touch(&self, from: u64, to: u64) {
+        let (segment, check) = {
+            let state = self.state.borrow();
+            (state.segment.clone(), state.check)
+        };
+        let base = segment.base();
+        let hot = segment.hot().as_ref().expect("the tail is hot").clone();
+        let file = segment.file().clone();
+        let touched = offload("touch log pages", move || {
+            touch(&hot.mapping, &file, base, from, to, check)
+        })
+        .await;
+        // Touching is a help; only what had to be checked must not be passed.
+        if let Err(error) = &touched {
+            tracing::warn!(%error, from, to, "touching pages of the commit log failed");
+            if check {
+                reactor::sleep(RETRY).await;
+                return;
+            }
+        }
+        let mut state = self.state.borrow_mut();
+        if state.segment.base() == base {
+            state.touched = to;
+        }
+    }
+
+    async fn create(&self, base: u64) {
+        let (layout, bytes) = (self.layout.clone(), self.segment_bytes);
+        let first_step = STEP_BYTES.min(bytes);
+        let made = offload("make a log segment", move || {
+            let segment = Segment::create(&layout, base, bytes)?;
+            if let Some(hot) = segment.hot().as_ref() {
+                hot.mapping.populate(0, first_step as usize)?;
+            }
+            Ok::<_, io::Error>(segment)
+        })
+        .await;
+        let next = match made {
+            Ok(segment) => Next::Ready(Arc::new(segment)),
+            Err(error) => {
+                let used_percent = used_percent(self.layout.log_dir_of(base));
+                tracing::error!(%error, used_percent, "the next log segment cannot be made");
+                Next::Failed(AppendError::DiskFull { used_percent })
+            }
+        };
+        self.state.borrow_mut().next = next;
+    }
+}
+
+fn used_percent(dir: &std::path::Path) -> u8 {
+    match (fs::free_bytes(dir), fs::total_bytes(dir)) {
+        (Ok(free), Ok(total)) if total > 0 => (100 - free.min(total) * 100 / total) as u8,
+        _ => 100,
+    }
+}
+
+/// Brings `from..to` of the segment into memory. With `check`, anything but zeros there is zeroed, and synced if
+/// a stale record among it could ever be taken for one of ours. Blocks.
+fn touch(
+    mapping: &Mapping,
+    file: &File,
+    base: u64,
+    from: u64,
+    to: u64,
+    check: bool,
+) -> io::Result<()> {
+    let (at, len) = (from as usize, (to - from) as usize);
+    mapping.populate(at, len)?;
+    if !check {
+        return Ok(());
+    }
+    let overhang = record::SYS_FLAG_AT.min(mapping.len() - at - len);
+    // SAFETY: the tail stays below `touched` while pages are checked, so nobody else uses these bytes, nor the
+    // few behind them, which are checked next.
+    let shown = unsafe { mapping.bytes(at, len + overhang) };
+    if shown[..len].iter().all(|byte| *byte == 0) {
+        return Ok(());
+    }
+    let stale = has_stale_record(shown, base + from);
+    // SAFETY: as above, and `shown` is not used any more.
+    unsafe { mapping.bytes_mut(at, len) }.fill(0);
+    if stale { file.sync_blocking() } else { Ok(()) }
+}
+
+/// Whether a record header lies in `bytes` that claims exactly the log offset it is found at.
+fn has_stale_record(bytes: &[u8], log_offset: u64) -> bool {
+    bytes
+        .windows(record::SYS_FLAG_AT)
+        .zip(log_offset..)
+        .any(|(window, at)| {
+            let magic = &window[record::MAGIC_AT..record::BODY_CRC_AT];
+            let of_a_record = magic == record::MAGIC_V1.to_be_bytes()
+                || magic == record::MAGIC_V2.to_be_bytes();
+            of_a_record && window[record::LOG_OFFSET_AT..record::SYS_FLAG_AT] == at.to_be_bytes()
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_record_that_claims_its_own_place_is_stale() {
+        let mut bytes = vec![0u8; 200];
+        bytes[54..58].copy_from_slice(&record::MAGIC_V1.to_be_bytes());
+        assert!(!has_stale_record(&bytes, 1_000));
+        bytes[78..86].copy_from_slice(&1_050u64.to_be_bytes());
+        assert!(has_stale_record(&bytes, 1_000));
+        assert!(!has_stale_record(&bytes, 1_001));
+    }
+}

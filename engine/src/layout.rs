@@ -1,0 +1,191 @@
+//! The names of everything a store keeps on disk, and nothing else.
+//!
+//! ```text
+//! root/abort                                exists while the store is open (RocketMQ's name and meaning)
+//! root/lock                                 held by the process that has the store open
+//! root/commitlog/00000000001073741824       a segment, named by its first log offset
+//! root/orbit/00000000001073741824.0003.part an index part of a segment that is still growing
+//! root/orbit/00000000001073741824.index     the sealed index of a full segment
+//! root/orbit/00000000001073741824.spare     a segment being prepared; it moves to its log directory when ready
+//! ```
+
+use crate::config::Config;
+use std::path::{Path, PathBuf};
+
+/// Length of a segment's name: a log offset with leading zeros, as RocketMQ writes it.
+pub const SEGMENT_NAME_DIGITS: usize = 20;
+const COMPANIONS: &str = "orbit";
+const INDEX_SUFFIX: &str = ".index";
+const PART_SUFFIX: &str = ".part";
+/// Files with this ending are unfinished; opening the store removes them.
+pub const UNFINISHED_SUFFIX: &str = ".tmp";
+/// Files with this ending are unfinished segments; opening the store removes them.
+pub const SPARE_SUFFIX: &str = ".spare";
+
+/// Where the files of one store are.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+    log_dirs: Vec<PathBuf>,
+    segment_bytes: u64,
+}
+
+/// What a file name in the companions' directory says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Companion {
+    Sealed { base: u64 },
+    Part { base: u64, number: u32 },
+    Unfinished,
+    Other,
+}
+
+impl Layout {
+    pub fn new(config: &Config) -> Layout {
+        let log_dirs = if config.log_dirs.is_empty() {
+            vec![config.root.join("commitlog")]
+        } else {
+            config.log_dirs.clone()
+        };
+        Layout {
+            root: config.root.clone(),
+            log_dirs,
+            segment_bytes: config.segment_bytes,
+        }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn log_dirs(&self) -> &[PathBuf] {
+        &self.log_dirs
+    }
+
+    pub fn companions(&self) -> PathBuf {
+        self.root.join(COMPANIONS)
+    }
+
+    pub fn abort(&self) -> PathBuf {
+        self.root.join("abort")
+    }
+
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// The directory a new segment goes to: each of them in turn.
+    pub fn log_dir_of(&self, base: u64) -> &Path {
+        let turn = (base / self.segment_bytes) as usize % self.log_dirs.len();
+        &self.log_dirs[turn]
+    }
+
+    pub fn segment(&self, base: u64) -> PathBuf {
+        self.log_dir_of(base).join(segment_name(base))
+    }
+
+    /// Where segments are prepared: beside each log directory, so that the rename stays on one file system.
+    pub fn spare_dirs(&self) -> Vec<PathBuf> {
+        self.log_dirs.iter().map(|dir| spare_dir(dir)).collect()
+    }
+
+    pub fn spare(&self, base: u64) -> PathBuf {
+        spare_dir(self.log_dir_of(base)).join(segment_name(base) + SPARE_SUFFIX)
+    }
+
+    pub fn sealed(&self, base: u64) -> PathBuf {
+        self.companions().join(segment_name(base) + INDEX_SUFFIX)
+    }
+
+    pub fn part(&self, base: u64, number: u32) -> PathBuf {
+        let name = format!("{}.{number:04}{PART_SUFFIX}", segment_name(base));
+        self.companions().join(name)
+    }
+}
+
+fn spare_dir(log_dir: &Path) -> PathBuf {
+    log_dir.parent().unwrap_or(log_dir).join(COMPANIONS)
+}
+
+/// The name of the segment that starts at `base`.
+pub fn segment_name(base: u64) -> String {
+    format!("{base:020}")
+}
+
+/// The first log offset a segment's name stands for, if it is the name of a segment.
+pub fn parse_segment_name(name: &str) -> Option<u64> {
+    let digits = name.len() == SEGMENT_NAME_DIGITS && name.bytes().all(|b| b.is_ascii_digit());
+    if digits { name.parse().ok() } else { None }
+}
+
+/// What the file `name` in the companions' directory is.
+pub fn parse_companion(name: &str) -> Companion {
+    if name.ends_with(UNFINISHED_SUFFIX) || name.ends_with(SPARE_SUFFIX) {
+        return Companion::Unfinished;
+    }
+    if let Some(base) = name
+        .strip_suffix(INDEX_SUFFIX)
+        .and_then(parse_segment_name)
+    {
+        return Companion::Sealed { base };
+    }
+    let part = name
+        .strip_suffix(PART_SUFFIX)
+        .and_then(|rest| rest.split_once('.'));
+    if let Some((base, number)) = part
+        && let (Some(base), Ok(number)) = (parse_segment_name(base), number.parse())
+    {
+        return Companion::Part { base, number };
+    }
+    Companion::Other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segment_names_are_rocketmqs() {
+        assert_eq!(segment_name(1 << 30), "00000000001073741824");
+        assert_eq!(parse_segment_name("00000000001073741824"), Some(1 << 30));
+        assert_eq!(parse_segment_name("0000000000107374182x"), None);
+        assert_eq!(parse_segment_name("1073741824"), None);
+    }
+
+    #[test]
+    fn companions_are_told_apart_by_name() {
+        let layout = Layout::new(&Config::for_root("/s"));
+        let name = |path: PathBuf| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .expect("a layout name is plain text")
+                .to_owned()
+        };
+        assert_eq!(
+            parse_companion(&name(layout.sealed(4096))),
+            Companion::Sealed { base: 4096 }
+        );
+        assert_eq!(
+            parse_companion(&name(layout.part(4096, 12))),
+            Companion::Part {
+                base: 4096,
+                number: 12
+            }
+        );
+        assert_eq!(
+            parse_companion(&name(layout.spare(4096))),
+            Companion::Unfinished
+        );
+        assert_eq!(parse_companion("notes.txt"), Companion::Other);
+    }
+
+    #[test]
+    fn several_log_directories_take_segments_in_turn() {
+        let mut config = Config::for_root("/s");
+        config.segment_bytes = 4096;
+        config.log_dirs = vec!["/a".into(), "/b".into()];
+        let layout = Layout::new(&config);
+        assert!(layout.segment(0).starts_with("/a"));
+        assert!(layout.segment(4096).starts_with("/b"));
+        assert!(layout.segment(8192).starts_with("/a"));
+    }
+}

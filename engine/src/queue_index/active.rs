@@ -1,0 +1,202 @@
+//! The index of a segment in memory: one run of entries per queue that has messages in it.
+//!
+//! The writer appends (or recovery, before there is a writer). Readers on any core look up entries below the
+//! queue's published end, which they have loaded with Acquire; the writer's Release of that end is what makes the
+//! entries visible, so the stores in here are relaxed. Nothing is ever changed or moved.
+
+use super::chunks::Chunks;
+use super::{Entry, Place};
+use crate::QueueNo;
+use std::ptr;
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+type Slot = [AtomicU64; 2];
+
+/// See the module.
+pub struct ActiveIndex {
+    segment_base: u64,
+    /// Store time of the segment's first record.
+    base_ms: AtomicI64,
+    /// By queue number; null for a queue without messages here. The runs are owned.
+    runs: Chunks<AtomicPtr<Run>>,
+}
+
+/// One queue's entries in this segment, without a gap.
+pub struct Run {
+    first: u64,
+    slots: Chunks<Slot>,
+    /// How many entries are in parts already. The keeper's alone.
+    spilled: AtomicU32,
+}
+
+impl ActiveIndex {
+    pub fn new(segment_base: u64) -> ActiveIndex {
+        ActiveIndex {
+            segment_base,
+            base_ms: AtomicI64::new(0),
+            runs: Chunks::new(),
+        }
+    }
+
+    pub fn base_ms(&self) -> i64 {
+        self.base_ms.load(Ordering::Relaxed)
+    }
+
+    /// Sets the base of the entries' time deltas: with the first record, before its entry.
+    pub fn set_base_ms(&self, base_ms: i64) {
+        self.base_ms.store(base_ms, Ordering::Relaxed);
+    }
+
+    /// The queue's run, if it has messages here.
+    #[inline]
+    pub fn run(&self, queue: QueueNo) -> Option<&Run> {
+        let run = self.runs.get(queue.0 as usize)?.load(Ordering::Acquire);
+        // SAFETY: either null, or a Box that `append` leaked into the table and only `drop` takes out.
+        unsafe { run.as_ref() }
+    }
+
+    /// Adds the entry of the queue's next message. One thread at a time.
+    #[inline]
+    pub fn append(&self, queue: QueueNo, queue_offset: u64, entry: Entry) {
+        debug_assert!(entry.bytes > 0, "a length of 0 is the mark of no entry");
+        let run = match self.run(queue) {
+            Some(run) => run,
+            None => self.start_run(queue, queue_offset),
+        };
+        assert!(queue_offset >= run.first, "a run grows at its end");
+        let slot = run.slots.get_or_grow((queue_offset - run.first) as usize);
+        let words = entry.to_words();
+        slot[0].store(words[0], Ordering::Relaxed);
+        slot[1].store(words[1], Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn start_run(&self, queue: QueueNo, first: u64) -> &Run {
+        let run = Box::into_raw(Box::new(Run {
+            first,
+            slots: Chunks::new(),
+            spilled: AtomicU32::new(0),
+        }));
+        let place = self.runs.get_or_grow(queue.0 as usize);
+        let was = place.swap(run, Ordering::AcqRel);
+        assert!(was.is_null(), "one thread at a time appends");
+        // SAFETY: leaked above; freed only when `self` is dropped.
+        unsafe { &*run }
+    }
+
+    /// The entry as a place in the log.
+    #[inline]
+    pub fn place(&self, entry: Entry) -> Place {
+        Place::of(entry, self.segment_base, self.base_ms())
+    }
+}
+
+impl Drop for ActiveIndex {
+    fn drop(&mut self) {
+        for run in self.runs.iter() {
+            let run = run.swap(ptr::null_mut(), Ordering::AcqRel);
+            if !run.is_null() {
+                // SAFETY: leaked by `start_run`, and nobody borrows the index any more.
+                drop(unsafe { Box::from_raw(run) });
+            }
+        }
+    }
+}
+
+impl Run {
+    /// The queue offset of the first entry.
+    #[inline]
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The entry of a message that is in this run and below the queue's published end.
+    #[inline]
+    pub fn entry(&self, queue_offset: u64) -> Option<Entry> {
+        let slot = self.slots.get(queue_offset.checked_sub(self.first)? as usize)?;
+        let words = [
+            slot[0].load(Ordering::Relaxed),
+            slot[1].load(Ordering::Relaxed),
+        ];
+        let entry = Entry::from_words(words);
+        (entry.bytes > 0).then_some(entry)
+    }
+
+    /// How many entries, from the one numbered `from` on, start below `position` of the segment and belong to
+    /// messages below `end`.
+    pub fn count_below(&self, from: u32, position: u64, end: u64) -> u32 {
+        let mut count = 0;
+        let mut offset = self.first + u64::from(from);
+        while offset < end
+            && let Some(entry) = self.entry(offset)
+            && u64::from(entry.position) < position
+        {
+            count += 1;
+            offset += 1;
+        }
+        count
+    }
+
+    pub fn spilled(&self) -> u32 {
+        self.spilled.load(Ordering::Relaxed)
+    }
+
+    pub fn set_spilled(&self, count: u32) {
+        self.spilled.store(count, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(position: u32) -> Entry {
+        Entry {
+            position,
+            bytes: 100,
+            tag_hash: position as i32,
+            delta_ms: 1,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_answers_like_a_list_per_queue(queues in proptest::collection::vec(0u32..40, 1..600)) {
+            let index = ActiveIndex::new(4096);
+            let mut model: Vec<Vec<Entry>> = vec![Vec::new(); 40];
+            for (n, queue) in queues.iter().enumerate() {
+                let first = 1_000 * u64::from(*queue);
+                let list = &mut model[*queue as usize];
+                let entry = entry(n as u32 * 100);
+                index.append(QueueNo(*queue), first + list.len() as u64, entry);
+                list.push(entry);
+            }
+            for (queue, list) in model.iter().enumerate() {
+                let first = 1_000 * queue as u64;
+                let Some(run) = index.run(QueueNo(queue as u32)) else {
+                    prop_assert!(list.is_empty());
+                    continue;
+                };
+                prop_assert_eq!(run.first(), first);
+                for (n, entry) in list.iter().enumerate() {
+                    prop_assert_eq!(run.entry(first + n as u64), Some(*entry));
+                }
+                prop_assert_eq!(run.entry(first + list.len() as u64), None);
+                let below = list.iter().filter(|e| e.position < 3_000).count() as u32;
+                prop_assert_eq!(run.count_below(0, 3_000, u64::MAX), below);
+            }
+        }
+    }
+
+    #[test]
+    fn entries_at_or_above_the_published_end_are_not_counted() {
+        let index = ActiveIndex::new(0);
+        for n in 0..10 {
+            index.append(QueueNo(2), n, entry(n as u32 * 100));
+        }
+        let run = index.run(QueueNo(2)).expect("ten entries were added");
+        assert_eq!(run.count_below(0, u64::MAX, 6), 6);
+        assert_eq!(run.count_below(4, u64::MAX, 6), 2);
+    }
+}

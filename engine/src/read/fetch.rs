@@ -1,0 +1,323 @@
+//! Reads that need the disk: the queue's entries from a sealed index, the records from the log, asynchronously.
+//!
+//! Every record is checked to be the one its entry means before it is handed on. A sealed index that turns out
+//! to be damaged is rebuilt from the log, and the read tried again.
+
+use super::{Cold, Picker, Pick, Read, add_slice, find_hot, outside};
+use crate::queue::Queue;
+use crate::queue_index::Place;
+use crate::queue_index::sealed::Sealed;
+use crate::recovery;
+use crate::segments::List;
+use crate::store::Store;
+use crate::{LogOffset, QueueOffset};
+use protocol::record::{self, View};
+use reactor::{Gather, Source};
+use std::io;
+use std::sync::Arc;
+
+/// A record longer than this is damage, whatever its length field says.
+const RECORD_BYTES_MAX: usize = 64 << 20;
+
+impl Store {
+    /// Adds the messages a [`Store::read`] found to be cold to `into`. Suspends for the disk, blocks nobody.
+    pub async fn fetch(
+        self: &Arc<Self>,
+        cold: Cold,
+        mut accept: impl FnMut(i32) -> bool,
+        into: &mut Gather,
+    ) -> io::Result<Read> {
+        let queue = self
+            .registry()
+            .by_no(cold.queue)
+            .expect("a read was given this queue");
+        let max = queue.max_offset();
+        if let Some(outside) = outside(&queue, cold.offset, max) {
+            return Ok(outside);
+        }
+        let scan = cold.limits.scan_max.max(cold.limits.messages_max);
+        let places = match self.places(&queue, cold.offset.0, scan).await? {
+            Places::Found(places) => places,
+            Places::Starts(first) => {
+                queue.raise_min(first);
+                let min = QueueOffset(first);
+                return Ok(Read::BelowStart { min });
+            }
+        };
+        let mut picker = Picker::new(&cold.limits, cold.offset);
+        let mut wanted = Vec::new();
+        for place in &places {
+            match picker.offer(place.bytes, place.tag_hash, false, &mut accept) {
+                Pick::Full => break,
+                Pick::Skip => {}
+                Pick::Take => wanted.push(*place),
+            }
+        }
+        self.gather(&wanted, into).await?;
+        Ok(picker.outcome())
+    }
+
+    /// The whole record at a log offset; `None` if there is none.
+    pub async fn record_at(&self, at: LogOffset) -> io::Result<Option<Vec<u8>>> {
+        let written = self.written().0;
+        let list = self.log().segments().load_full();
+        if at.0 < list.first() || at.0 + record::RECORD_BYTES_MIN as u64 > written {
+            return Ok(None);
+        }
+        let mut bytes = self.bytes_at(&list, at.0, record::SYS_FLAG_AT).await?;
+        let Ok(header) = record::len_at(&bytes) else {
+            return Ok(None);
+        };
+        let claims = u64_at(&bytes, record::LOG_OFFSET_AT);
+        let end = at.0.saturating_add(header.total as u64);
+        if header.is_blank() || claims != at.0 || end > written || header.total > RECORD_BYTES_MAX {
+            return Ok(None);
+        }
+        bytes = self.bytes_at(&list, at.0, header.total).await?;
+        Ok(View::parse(&bytes).is_ok().then_some(bytes))
+    }
+
+    /// Where the message at `offset` lies; `None` outside the queue.
+    pub(crate) async fn place(
+        self: &Arc<Self>,
+        queue: &Queue,
+        offset: u64,
+    ) -> io::Result<Option<Place>> {
+        if outside(queue, QueueOffset(offset), queue.max_offset()).is_some() {
+            return Ok(None);
+        }
+        match self.places(queue, offset, 1).await? {
+            Places::Found(places) => Ok(places.first().copied()),
+            Places::Starts(first) => {
+                queue.raise_min(first);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Up to `count` places from `offset` on, all of one segment. `offset` is below the queue's end.
+    async fn places(
+        self: &Arc<Self>,
+        queue: &Queue,
+        offset: u64,
+        count: u32,
+    ) -> io::Result<Places> {
+        let max = queue.max_offset();
+        let list = self.log().segments().load_full();
+        if let Some(places) = hot_places(&list, queue, offset, max, count) {
+            return Ok(Places::Found(places));
+        }
+        let mut rebuilt = None;
+        loop {
+            let mut looked_at = 0;
+            match self.sealed_places(&list, queue, offset, count, &mut looked_at).await {
+                Err(error) if is_damage(&error) && rebuilt != Some(looked_at) => {
+                    rebuilt = Some(looked_at);
+                    let segment = list.items()[looked_at].clone();
+                    tracing::warn!(%error, segment = segment.base(), "a queue index is damaged; it is rebuilt from the log");
+                    self.sealed().forget(segment.base());
+                    recovery::rebuild_sealed(self, segment).await?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Finds the segment by binary search over the queue's next offsets. `looked_at` says which segment's index
+    /// was the last to be read.
+    async fn sealed_places(
+        &self,
+        list: &List,
+        queue: &Queue,
+        offset: u64,
+        count: u32,
+        looked_at: &mut usize,
+    ) -> io::Result<Places> {
+        let hint = queue.cold_hint();
+        if let Some(segment) = list.items().get(hint)
+            && segment.hot().is_none()
+        {
+            *looked_at = hint;
+            let sealed = self.sealed().get(segment.base()).await?;
+            if let Some(places) = in_sealed(&sealed, queue, offset, count).await? {
+                return Ok(Places::Found(places));
+            }
+        }
+        let cold = list.items().partition_point(|segment| segment.hot().is_none());
+        let (mut low, mut high) = (0, cold);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            *looked_at = middle;
+            let sealed = self.sealed().get(list.items()[middle].base()).await?;
+            let next = sealed.run(queue.no()).map_or(0, |run| run.next());
+            if next > offset {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        if low == cold {
+            // Older than every run in memory, yet in no sealed index: the queue starts later.
+            return Ok(Places::Starts(first_hot(list, queue, offset)));
+        }
+        *looked_at = low;
+        let sealed = self.sealed().get(list.items()[low].base()).await?;
+        match in_sealed(&sealed, queue, offset, count).await? {
+            Some(places) => {
+                queue.set_cold_hint(low);
+                Ok(Places::Found(places))
+            }
+            None => {
+                let run = sealed.run(queue.no()).expect("its next offset was looked at");
+                Ok(Places::Starts(run.first))
+            }
+        }
+    }
+
+    /// Adds the records at `places` to `into`, in order.
+    async fn gather(&self, places: &[Place], into: &mut Gather) -> io::Result<()> {
+        let list = self.log().segments().load_full();
+        let complete = self.written().0;
+        let mut extents: Vec<(super::blocks::Extent, usize)> = Vec::new();
+        for (number, place) in places.iter().enumerate() {
+            let end = place.log_offset.0 + u64::from(place.bytes);
+            let mut at = place.log_offset.0;
+            let mut header = Vec::with_capacity(record::SYS_FLAG_AT);
+            while at < end {
+                let known = extents
+                    .iter()
+                    .rev()
+                    .find(|(extent, _)| (extent.from..extent.end()).contains(&at));
+                let (extent, source) = match known {
+                    Some((extent, source)) => (extent.clone(), *source),
+                    None => {
+                        let dense = wanted_after(&places[number..], at);
+                        let blocks = self.blocks();
+                        let extent = blocks.read(&list, at, end - at, dense, complete).await?;
+                        let source = into.sources.len();
+                        into.sources.push(Source::Buffer(extent.buffer.clone()));
+                        extents.push((extent.clone(), source));
+                        (extent, source)
+                    }
+                };
+                let bytes = extent.bytes_from(at);
+                let len = bytes.len().min((end - at) as usize);
+                let missing = record::SYS_FLAG_AT - header.len();
+                header.extend_from_slice(&bytes[..len.min(missing)]);
+                add_slice(into, source, at - extent.from, len as u32);
+                at += len as u64;
+            }
+            check_header(&header, place)?;
+        }
+        Ok(())
+    }
+
+    /// A copy of `len` bytes of the log.
+    async fn bytes_at(&self, list: &List, log_offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let complete = self.written().0;
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = log_offset + bytes.len() as u64;
+            let missing = len - bytes.len();
+            let blocks = self.blocks();
+            let extent = blocks.read(list, at, missing as u64, 0, complete).await?;
+            let part = extent.bytes_from(at);
+            bytes.extend_from_slice(&part[..part.len().min(missing)]);
+        }
+        Ok(bytes)
+    }
+}
+
+/// What was found for an offset.
+enum Places {
+    /// At least one.
+    Found(Vec<Place>),
+    /// Nothing there any more: the queue starts at this offset.
+    Starts(u64),
+}
+
+fn hot_places(
+    list: &List,
+    queue: &Queue,
+    offset: u64,
+    max: u64,
+    count: u32,
+) -> Option<Vec<Place>> {
+    let at = find_hot(list, queue.no(), offset, max)?;
+    let hot = list.items()[at.number].hot();
+    let index = &hot.as_ref()?.index;
+    let run = index.run(queue.no())?;
+    let end = at.end.min(offset + u64::from(count));
+    let places = (offset..end)
+        .map_while(|offset| run.entry(offset))
+        .map(|entry| index.place(entry));
+    Some(places.collect())
+}
+
+/// The first offset above `offset` that a run in memory starts with.
+fn first_hot(list: &List, queue: &Queue, offset: u64) -> u64 {
+    list.items()
+        .iter()
+        .find_map(|segment| {
+            let hot = segment.hot();
+            let run = hot.as_ref()?.index.run(queue.no())?;
+            Some(run.first())
+        })
+        .unwrap_or(offset + 1)
+}
+
+async fn in_sealed(
+    sealed: &Sealed,
+    queue: &Queue,
+    offset: u64,
+    count: u32,
+) -> io::Result<Option<Vec<Place>>> {
+    let Some(run) = sealed.run(queue.no()) else {
+        return Ok(None);
+    };
+    if !(run.first..run.next()).contains(&offset) {
+        return Ok(None);
+    }
+    let from = (offset - run.first) as u32;
+    Ok(Some(sealed.places(run, from, count).await?))
+}
+
+/// How many bytes of the block that holds `at` the coming places want.
+fn wanted_after(places: &[Place], at: u64) -> u64 {
+    let block_end = at + super::blocks::BLOCK_BYTES;
+    places
+        .iter()
+        .take_while(|place| place.log_offset.0 < block_end)
+        .map(|place| u64::from(place.bytes))
+        .sum()
+}
+
+fn check_header(header: &[u8], place: &Place) -> io::Result<()> {
+    let fits = record::len_at(header).is_ok_and(|found| {
+        !found.is_blank()
+            && found.total == place.bytes as usize
+            && u64_at(header, record::LOG_OFFSET_AT) == place.log_offset.0
+    });
+    if fits {
+        return Ok(());
+    }
+    let at = place.log_offset.0;
+    tracing::error!(log_offset = at, "the log does not hold the record its index names");
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("no record at log offset {at}"),
+    ))
+}
+
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+    )
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut field = [0; 8];
+    field.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_be_bytes(field)
+}

@@ -1,0 +1,113 @@
+//! One file of the log, and what memory is spent on it while it is hot.
+//!
+//! A segment is hot from its creation until it is sealed and has left the tail that is read through the mapping.
+//! After that only its file handle remains. Readers hold on to a mapping through its `Arc`, so a slice that is
+//! being sent outlives the segment's retirement.
+
+use crate::layout::{Layout, UNFINISHED_SUFFIX};
+use crate::queue_index::active::ActiveIndex;
+use arc_swap::ArcSwapOption;
+use reactor::{File, Mapping, OpenOptions, fs};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// One log file of a fixed size.
+pub struct Segment {
+    base: u64,
+    bytes: u64,
+    file: Arc<File>,
+    hot: ArcSwapOption<Hot>,
+}
+
+/// What makes a segment readable without I/O.
+pub struct Hot {
+    pub mapping: Arc<Mapping>,
+    pub index: ActiveIndex,
+}
+
+impl Segment {
+    /// Opens the segment at `path`, cold. Blocks.
+    pub fn open(path: &Path, base: u64, bytes: u64) -> io::Result<Segment> {
+        let options = OpenOptions {
+            read: true,
+            write: true,
+            ..OpenOptions::default()
+        };
+        let file = File::open(path, options)?;
+        Ok(Segment {
+            base,
+            bytes,
+            file: Arc::new(file),
+            hot: ArcSwapOption::empty(),
+        })
+    }
+
+    /// Makes the file of a new segment, zeroed and of its full size, and opens it hot. It is prepared under
+    /// another name, so that the log directory never holds a file of a wrong size. Blocks.
+    pub fn create(layout: &Layout, base: u64, bytes: u64) -> io::Result<Segment> {
+        let (spare, path) = (layout.spare(base), layout.segment(base));
+        debug_assert!(!path.to_string_lossy().ends_with(UNFINISHED_SUFFIX));
+        let options = OpenOptions {
+            read: true,
+            write: true,
+            create: true,
+            truncate: true,
+            ..OpenOptions::default()
+        };
+        let prepare = || {
+            let file = File::open(&spare, options)?;
+            file.allocate(bytes)?;
+            file.sync_blocking()
+        };
+        prepare().inspect_err(|_| {
+            // The space is better free; a leftover is removed when the store opens.
+            let _ = fs::remove_file(&spare);
+        })?;
+        fs::rename(&spare, &path)?;
+        fs::sync_dir(layout.log_dir_of(base))?;
+        let segment = Segment::open(&path, base, bytes)?;
+        segment.warm()?;
+        Ok(segment)
+    }
+
+    /// Maps the segment and gives it an empty index. Blocks.
+    pub fn warm(&self) -> io::Result<Arc<Hot>> {
+        let mapping = self.file.map(self.bytes as usize)?;
+        let hot = Arc::new(Hot {
+            mapping: Arc::new(mapping),
+            index: ActiveIndex::new(self.base),
+        });
+        self.hot.store(Some(hot.clone()));
+        Ok(hot)
+    }
+
+    /// First log offset.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// The log offset behind the last byte.
+    pub fn end(&self) -> u64 {
+        self.base + self.bytes
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// The mapping and the index, while the segment is hot.
+    #[inline]
+    pub fn hot(&self) -> arc_swap::Guard<Option<Arc<Hot>>> {
+        self.hot.load()
+    }
+
+    /// Gives the memory back. The caller knows that the sealed index is on disk.
+    pub fn retire(&self) {
+        self.hot.store(None);
+    }
+}

@@ -1,0 +1,270 @@
+//! The writer: takes batches, gives every record its place, appends, publishes, says whom to wake.
+//!
+//! It lives on one core and is not shared. Per record it copies the bytes, patches three fields and stores a
+//! 16-byte entry. The clock is read once per batch; ends and watermarks are published once per turn. Beside it
+//! on the same core run the tasks that flush, work ahead of the tail, and keep the index parts.
+
+use crate::ahead::Ahead;
+use crate::append::{AppendError, END_BLANK_BYTES, Tail};
+use crate::batch::{Batch, Item};
+use crate::flush::Flusher;
+use crate::layout::Layout;
+use crate::queue::Queue;
+use crate::queue_index::Entry;
+use crate::queue_index::keeper::Keeper;
+use crate::recovery::Recovered;
+use crate::store::Store;
+use crate::{LogOffset, QueueNo};
+use protocol::record;
+use reactor::Task;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+/// The one that appends. There is one per store.
+pub struct Writer {
+    store: Arc<Store>,
+    tail: Tail,
+    /// Up to where the tail may go without waiting, counted in its segment.
+    limit: u64,
+    /// By queue number.
+    queues: Vec<QueueTail>,
+    /// The queues with unpublished messages.
+    touched: Vec<QueueNo>,
+    wakes: Vec<(usize, QueueNo)>,
+    /// Store time of the last record; it never goes back.
+    last_ms: i64,
+    flusher: Rc<Flusher>,
+    ahead: Rc<Ahead>,
+    keeper: Rc<Keeper>,
+    tasks: Vec<Task<()>>,
+}
+
+struct QueueTail {
+    queue: Arc<Queue>,
+    /// The offset of the next message, published or not.
+    next: u64,
+    touched: bool,
+}
+
+impl Writer {
+    /// Takes over where recovery ended, and starts the tasks beside it.
+    pub(crate) fn start(store: Arc<Store>, layout: Arc<Layout>, recovered: &Recovered) -> Writer {
+        let list = store.log().segments().load_full();
+        let segment = list.items().last().expect("recovery leaves a segment");
+        let tail = Tail::new(segment.clone(), recovered.end.0);
+        let config = store.config();
+        let flusher = Rc::new(Flusher::new(store.clone()));
+        let ahead = Rc::new(Ahead::new(
+            layout.clone(),
+            segment.clone(),
+            tail.position(),
+            config.touch_ahead_bytes,
+        ));
+        let keeper = Rc::new(Keeper::new(
+            store.clone(),
+            layout,
+            flusher.clone(),
+            recovered.covered.clone(),
+        ));
+        let flush = config.flush;
+        let clock = flusher.clone();
+        let tasks = vec![
+            reactor::spawn("flush", async move { clock.run(flush).await }),
+            reactor::spawn("ahead of the log's tail", ahead.clone().run()),
+            reactor::spawn("keep the queue index", keeper.clone().run()),
+        ];
+        ahead.advance(tail.position());
+        keeper.look();
+        let mut writer = Writer {
+            store,
+            limit: ahead.limit(),
+            tail,
+            queues: Vec::new(),
+            touched: Vec::new(),
+            wakes: Vec::new(),
+            last_ms: recovered.last_ms,
+            flusher,
+            ahead,
+            keeper,
+            tasks,
+        };
+        writer.learn_queues();
+        writer
+    }
+
+    /// Gives every record of the batch its place and appends it. Usually this does not suspend: only a segment
+    /// that is not ready yet makes it wait. Nothing is visible before [`Writer::publish`].
+    pub async fn append(&mut self, batch: &mut Batch) {
+        self.last_ms = self.last_ms.max(reactor::wall_ms());
+        let Batch { bytes, items, .. } = batch;
+        if self.store.log().is_poisoned() {
+            for item in items {
+                item.error = Some(AppendError::Poisoned);
+            }
+            return;
+        }
+        for item in items {
+            let end = self.tail.position() + u64::from(item.len) + END_BLANK_BYTES;
+            item.error = None;
+            if end > self.limit
+                && let Err(error) = self.make_room(item.len).await
+            {
+                item.error = Some(error);
+                continue;
+            }
+            let start = item.start as usize;
+            self.append_one(item, &mut bytes[start..start + item.len as usize]);
+        }
+    }
+
+    #[inline]
+    fn append_one(&mut self, item: &mut Item, record: &mut [u8]) {
+        if item.queue.0 as usize >= self.queues.len() {
+            self.learn_queues();
+        }
+        let queue = &mut self.queues[item.queue.0 as usize];
+        item.queue_offset = queue.next;
+        item.log_offset = self.tail.log_offset();
+        item.store_ms = self.last_ms;
+        record::patch(
+            record,
+            item.queue_offset,
+            item.log_offset,
+            item.store_time_at as usize,
+            item.store_ms,
+        );
+        let index = &self.tail.hot().index;
+        if self.tail.position() == 0 {
+            index.set_base_ms(item.store_ms);
+        }
+        let entry = Entry {
+            position: self.tail.position() as u32,
+            bytes: item.len,
+            tag_hash: item.tag_hash,
+            delta_ms: Entry::delta(index.base_ms(), item.store_ms),
+        };
+        index.append(item.queue, queue.next, entry);
+        queue.next += 1;
+        if !queue.touched {
+            queue.touched = true;
+            self.touched.push(item.queue);
+        }
+        self.tail.lay(record);
+    }
+
+    /// Resumes when a record of this length can be laid into the tail.
+    #[cold]
+    #[inline(never)]
+    fn make_room(
+        &mut self,
+        record_bytes: u32,
+    ) -> impl Future<Output = Result<(), AppendError>> + '_ {
+        async move {
+            let limit = self.tail.segment().bytes() - END_BLANK_BYTES;
+            if u64::from(record_bytes) > limit {
+                return Err(AppendError::TooLarge {
+                    bytes: record_bytes,
+                    limit,
+                });
+            }
+            loop {
+                if self.store.log().is_poisoned() {
+                    return Err(AppendError::Poisoned);
+                }
+                if !self.tail.fits(record_bytes) {
+                    self.roll().await?;
+                }
+                self.limit = self.ahead.limit();
+                let end = self.tail.position() + u64::from(record_bytes) + END_BLANK_BYTES;
+                if end <= self.limit {
+                    return Ok(());
+                }
+                self.ahead.moved(end).await;
+            }
+        }
+    }
+
+    /// Goes on in the next segment.
+    async fn roll(&mut self) -> Result<(), AppendError> {
+        // The blank's header may lie behind what has been checked so far.
+        let end = self.tail.position() + END_BLANK_BYTES;
+        while end > self.ahead.limit() {
+            self.ahead.moved(end).await;
+        }
+        let next = self.ahead.next().await?;
+        self.tail.fill_blank();
+        assert_eq!(next.base(), self.tail.log_offset(), "segments follow each other");
+        self.store.log().segments().push(next.clone());
+        let base = next.base();
+        self.tail = Tail::new(next, base);
+        Ok(())
+    }
+
+    /// Makes everything appended so far visible. Once per turn, after all its batches.
+    pub fn publish(&mut self) {
+        let at = LogOffset(self.tail.log_offset());
+        if at > self.store.log().written() {
+            self.store.log().publish_written(at);
+            self.ahead.advance(self.tail.position());
+            self.keeper.look();
+        }
+        for no in &self.touched {
+            let queue = &self.queues[no.0 as usize];
+            queue.queue.store_max(queue.next);
+        }
+        // Between the ends and the parked bits: see `Queue::park`.
+        fence(Ordering::SeqCst);
+        for no in self.touched.drain(..) {
+            let queue = &mut self.queues[no.0 as usize];
+            queue.touched = false;
+            let mut parked = queue.queue.take_parked();
+            while parked != 0 {
+                self.wakes.push((parked.trailing_zeros() as usize, no));
+                parked &= parked - 1;
+            }
+        }
+    }
+
+    /// Moves out which shards have readers parked on queues that grew.
+    pub fn take_wakes(&mut self, into: &mut Vec<(usize, QueueNo)>) {
+        into.append(&mut self.wakes);
+    }
+
+    /// Flushes everything, brings the checkpoint up to the end, and marks the store as closed in order.
+    pub async fn close(mut self) -> io::Result<()> {
+        self.publish();
+        self.stop_tasks();
+        self.flusher.sync_to(self.store.log().written()).await?;
+        self.keeper.finish().await;
+        self.store.mark_closed()
+    }
+
+    fn stop_tasks(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.cancel();
+        }
+    }
+
+    fn learn_queues(&mut self) {
+        let mut queues = Vec::new();
+        self.store
+            .registry()
+            .extend_from(self.queues.len(), &mut queues);
+        for queue in queues {
+            self.queues.push(QueueTail {
+                next: queue.max_offset(),
+                queue,
+                touched: false,
+            });
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// Without [`Writer::close`] this is what a killed process leaves behind.
+    fn drop(&mut self) {
+        self.stop_tasks();
+    }
+}

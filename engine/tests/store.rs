@@ -1,0 +1,8 @@
+//! The store as a whole, on a real disk and on the simulated one.
+
+mod store {
+    pub mod basics;
+    pub mod companions;
+    pub mod crash;
+    pub mod support;
+}

@@ -1,0 +1,2 @@
+//! Killed processes and power cuts.
+use super::support::*;

@@ -1,0 +1,291 @@
+//! A small store to test with: what was sent and acknowledged, and whether it is all there.
+//!
+//! Every scenario is an async function of a directory; [`on_both`] runs it on a ring with a real directory, and
+//! in a simulated world.
+
+use engine::{
+    Batch, Cold, Config, Found, Item, Queue, QueueOffset, Read, ReadLimits, Store, Writer,
+};
+use protocol::record::{Draft, View};
+use protocol::text::Text;
+use reactor::sim::World;
+use reactor::{CoreConfig, Gather, Source};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Runs the scenario on a ring, then in a simulated world.
+pub fn on_both<Fut>(scenario: impl Fn(PathBuf) -> Fut)
+where
+    Fut: Future<Output = ()> + 'static,
+{
+    on_ring(&scenario);
+    on_sim(1, |root| scenario(root));
+}
+
+pub fn on_ring<Fut>(scenario: impl Fn(PathBuf) -> Fut)
+where
+    Fut: Future<Output = ()> + 'static,
+{
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let root = dir.path().to_path_buf();
+    let config = CoreConfig {
+        stall_ms: 0,
+        ..CoreConfig::default()
+    };
+    reactor::run(config, || scenario(root)).expect("io_uring is available");
+}
+
+pub fn on_sim<Fut>(seed: u64, scenario: impl FnOnce(PathBuf) -> Fut)
+where
+    Fut: Future<Output = ()> + 'static,
+{
+    let mut world = World::new(seed);
+    let node = world.node("broker", Ipv4Addr::new(10, 0, 0, 1));
+    world.block_on(node, scenario(PathBuf::from("/store")));
+}
+
+/// Segments of 64 KiB and parts of 16: everything happens often.
+pub fn small(root: &Path) -> Config {
+    let mut config = Config::for_root(root);
+    config.segment_bytes = 64 << 10;
+    config.part_bytes = 16 << 10;
+    config.touch_ahead_bytes = 32 << 10;
+    config
+}
+
+/// A store with its writer, and what it has acknowledged.
+pub struct Broker {
+    pub store: Arc<Store>,
+    pub writer: Writer,
+    pub sent: Sent,
+}
+
+/// What was acknowledged: for every queue the bodies in order.
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    pub queues: BTreeMap<(String, u32), Vec<Message>>,
+    pub count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub body: Vec<u8>,
+    pub tag_hash: i32,
+    pub log_offset: u64,
+    pub store_ms: i64,
+    pub bytes: u32,
+}
+
+/// What a batch is made of: topic, queue, body length, tag.
+pub type Spec = (&'static str, u32, usize, Option<&'static str>);
+
+impl Broker {
+    pub async fn open(config: Config) -> Broker {
+        Broker::reopen(config, Sent::default()).await
+    }
+
+    pub async fn reopen(config: Config, sent: Sent) -> Broker {
+        let (store, writer) = open_when_free(config).await;
+        Broker {
+            store,
+            writer,
+            sent,
+        }
+    }
+
+    /// Appends one batch and publishes it; from then on it is acknowledged.
+    pub async fn send(&mut self, specs: &[Spec]) {
+        let (mut batch, bodies) = self.batch(specs);
+        self.writer.append(&mut batch).await;
+        self.writer.publish();
+        for ((spec, body), item) in specs.iter().zip(bodies).zip(batch.items()) {
+            assert_eq!(item.error, None);
+            self.acknowledge(spec, body, item);
+        }
+    }
+
+    /// The batch, and the bodies in it. Every body is different.
+    pub fn batch(&mut self, specs: &[Spec]) -> (Batch, Vec<Vec<u8>>) {
+        let mut batch = Batch::new(0);
+        let mut bodies = Vec::new();
+        for (topic, queue_id, body_bytes, tag) in specs {
+            self.sent.count += 1;
+            let mut body = format!("{:016x}", self.sent.count).into_bytes();
+            body.resize(*body_bytes.max(&16), b'a' + (self.sent.count % 26) as u8);
+            let properties = tag.map_or(String::new(), |tag| format!("TAGS\u{1}{tag}\u{2}"));
+            let queue = self.store.queue(topic, *queue_id);
+            batch.push(&queue, hash(*tag), self.sent.count, |out| {
+                draft(topic, *queue_id, &properties, &body).append_to(out)
+            });
+            bodies.push(body);
+        }
+        (batch, bodies)
+    }
+
+    pub fn acknowledge(&mut self, spec: &Spec, body: Vec<u8>, item: &Item) {
+        let key = (spec.0.to_owned(), spec.1);
+        let messages = self.sent.queues.entry(key).or_default();
+        assert_eq!(item.queue_offset, messages.len() as u64, "offsets have no gap");
+        messages.push(Message {
+            body,
+            tag_hash: hash(spec.3),
+            log_offset: item.log_offset,
+            store_ms: item.store_ms,
+            bytes: item.record_bytes(),
+        });
+    }
+
+    /// Closes in order; what was sent is handed on to the next life.
+    pub async fn close(self) -> Sent {
+        self.writer.close().await.expect("closing works");
+        self.sent
+    }
+
+    /// Drops everything as a killed process does.
+    pub fn kill(self) -> Sent {
+        self.sent
+    }
+
+    /// Reads every queue from its start and compares it with what was sent.
+    pub async fn check(&self) {
+        for ((topic, id), sent) in &self.sent.queues {
+            let queue = self.store.find_queue(topic, *id).expect("the queue is known");
+            assert_eq!(queue.max_offset(), sent.len() as u64, "end of {topic}/{id}");
+            let read = read_all(&self.store, &queue, 0).await;
+            assert_eq!(read.len(), sent.len(), "messages of {topic}/{id}");
+            for (offset, (read, sent)) in read.iter().zip(sent).enumerate() {
+                assert_eq!(read, sent, "{topic}/{id} at {offset}");
+            }
+        }
+    }
+}
+
+/// Another life of this process may still be on its way out.
+async fn open_when_free(config: Config) -> (Arc<Store>, Writer) {
+    loop {
+        match Store::open(config.clone(), |_| {}).await {
+            Ok(opened) => return opened,
+            Err(engine::OpenError::InUse { .. }) => reactor::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+pub fn hash(tag: Option<&str>) -> i32 {
+    tag.map_or(0, protocol::properties::tag_hash)
+}
+
+pub fn draft<'a>(topic: &'a str, queue_id: u32, properties: &'a str, body: &'a [u8]) -> Draft<'a> {
+    let host = SocketAddr::from((Ipv4Addr::LOCALHOST, 10911));
+    Draft {
+        topic,
+        queue_id: queue_id as i32,
+        flag: 0,
+        sys_flag: 0,
+        born_ms: 1,
+        born_host: host,
+        store_host: host,
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        properties: Text::plain(properties.as_bytes()),
+        body,
+    }
+}
+
+/// All messages from `offset` to the queue's end, checked to be that queue's in order.
+pub async fn read_all(store: &Arc<Store>, queue: &Queue, offset: u64) -> Vec<Message> {
+    let mut messages = Vec::new();
+    let mut offset = QueueOffset(offset);
+    loop {
+        let mut gather = Gather::default();
+        let limits = ReadLimits::default();
+        match read(store, queue, offset, &limits, |_| true, &mut gather).await {
+            Read::Found(found) => {
+                let read = parse(&gather);
+                assert_eq!(read.len() as u32, found.messages);
+                assert_eq!(gather.len() as u64, found.bytes);
+                assert_eq!(found.next.0, offset.0 + u64::from(found.messages));
+                for (at, (queue_offset, message)) in (offset.0..).zip(read) {
+                    assert_eq!(queue_offset, at);
+                    messages.push(message);
+                }
+                offset = found.next;
+            }
+            Read::Empty => return messages,
+            other => panic!("{other:?} at {offset:?}"),
+        }
+    }
+}
+
+/// A read, hot or cold.
+pub async fn read(
+    store: &Arc<Store>,
+    queue: &Queue,
+    offset: QueueOffset,
+    limits: &ReadLimits,
+    mut accept: impl FnMut(i32) -> bool,
+    gather: &mut Gather,
+) -> Read {
+    match store.read(queue, offset, limits, &mut accept, gather) {
+        Read::Cold(cold) => fetch(store, cold, accept, gather).await,
+        other => other,
+    }
+}
+
+pub async fn fetch(
+    store: &Arc<Store>,
+    cold: Cold,
+    accept: impl FnMut(i32) -> bool,
+    gather: &mut Gather,
+) -> Read {
+    store
+        .fetch(cold, accept, gather)
+        .await
+        .expect("the disk reads")
+}
+
+pub fn found(read: Read) -> Found {
+    match read {
+        Read::Found(found) => found,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The records in a gather with their queue offsets.
+pub fn parse(gather: &Gather) -> Vec<(u64, Message)> {
+    let bytes = bytes_of(gather);
+    let mut rest = bytes.as_slice();
+    let mut messages = Vec::new();
+    while !rest.is_empty() {
+        let view = View::parse(rest).expect("a gather holds whole records");
+        view.check_body().expect("the body is what was sent");
+        let tag = protocol::properties::get_str(view.properties, "TAGS");
+        messages.push((
+            view.queue_offset,
+            Message {
+                body: view.body.to_vec(),
+                tag_hash: hash(tag),
+                log_offset: view.log_offset,
+                store_ms: view.store_ms,
+                bytes: view.bytes.len() as u32,
+            },
+        ));
+        rest = &rest[view.bytes.len()..];
+    }
+    messages
+}
+
+fn bytes_of(gather: &Gather) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for slice in &gather.slices {
+        let (offset, len) = (slice.offset as usize, slice.len as usize);
+        match &gather.sources[usize::from(slice.source)] {
+            // SAFETY: the store hands out only what never changes any more.
+            Source::Mapping(mapping) => bytes.extend_from_slice(unsafe { mapping.bytes(offset, len) }),
+            Source::Buffer(buffer) => bytes.extend_from_slice(&buffer[offset..offset + len]),
+        }
+    }
+    bytes
+}
