@@ -5,8 +5,10 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use crate::affinity;
@@ -172,39 +174,32 @@ where
 {
     let _entered = core.enter();
     core.begin_turn(crate::time::monotonic(), None);
-    // A panic is carried out of the task by hand: the executor would only log it.
-    let main = main();
-    let task = core.spawn("main", async move { CatchUnwind(Box::pin(main)).await });
-    ring.run(core, config.spin_us, || task.is_finished());
-    let output = finished_output(task);
+    // A panic is carried out by hand: the executor would only log it, and the ring must be drained in any case.
+    let output = catch_unwind(AssertUnwindSafe(main)).and_then(|main| {
+        let task = core.spawn("main", CatchUnwind(Box::pin(main)));
+        ring.run(core, config.spin_us, || task.is_finished());
+        finished_output(task)
+    });
     core.shutdown();
     ring.drain(core);
-    match output {
-        Some(Ok(output)) => output,
-        Some(Err(panic)) => resume_unwind(panic),
-        None => unreachable!("the main task is not cancelled"),
-    }
+    output.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-fn finished_output<T>(task: Task<T>) -> Option<T> {
-    use std::task::{Context, Poll, Waker};
-    let mut task = std::pin::pin!(task);
+fn finished_output<T>(task: Task<T>) -> T {
+    let mut task = pin!(task);
     match task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => None,
+        Poll::Ready(Some(output)) => output,
+        _ => unreachable!("the main task ended, and nobody can cancel it"),
     }
 }
 
-struct CatchUnwind<F>(std::pin::Pin<Box<F>>);
+/// A future whose panic is its output.
+struct CatchUnwind<F>(Pin<Box<F>>);
 
 impl<F: Future> Future for CatchUnwind<F> {
     type Output = thread::Result<F::Output>;
 
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
-        use std::task::Poll;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),

@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::OnceLock;
 
-use crate::buffer::ALIGNMENT_BYTES as PAGE_BYTES;
 use crate::driver::sim;
 
 /// Send and Sync: what may be read or written when is agreed by its users (see `bytes` and `bytes_mut`).
@@ -121,14 +121,24 @@ impl Mapping {
     }
 }
 
+/// The size of the machine's pages: 4 KiB, or up to 64 KiB on ARM.
+fn page_bytes() -> usize {
+    static PAGE_BYTES: OnceLock<usize> = OnceLock::new();
+    *PAGE_BYTES.get_or_init(|| {
+        // SAFETY: plain query.
+        let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        usize::try_from(bytes).expect("every system has a page size")
+    })
+}
+
 /// Residency is asked in steps of this many pages, so that the answer fits on the stack.
 const RESIDENT_STEP_PAGES: usize = 256;
 
 impl Mapped {
     /// The range widened to whole pages.
     fn pages(&self, offset: usize, len: usize) -> (usize, usize) {
-        let first = offset / PAGE_BYTES * PAGE_BYTES;
-        let end = (offset + len).next_multiple_of(PAGE_BYTES);
+        let first = offset / page_bytes() * page_bytes();
+        let end = (offset + len).next_multiple_of(page_bytes());
         (first, end - first)
     }
 
@@ -139,7 +149,7 @@ impl Mapped {
         match self.advise(offset, len, libc::MADV_POPULATE_WRITE) {
             // Kernels before 5.14 do not know it: touch every page without changing it.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                for at in (offset..offset + len).step_by(PAGE_BYTES) {
+                for at in (offset..offset + len).step_by(page_bytes()) {
                     // SAFETY: inside the mapping. An atomic addition of zero writes the page but changes no byte,
                     // whoever else writes to it.
                     let byte = unsafe {
@@ -173,14 +183,17 @@ impl Mapped {
         }
         let (first, bytes) = self.pages(offset, len);
         let mut flags = [0u8; RESIDENT_STEP_PAGES];
-        let step_bytes = RESIDENT_STEP_PAGES * PAGE_BYTES;
+        let step_bytes = RESIDENT_STEP_PAGES * page_bytes();
         (first..first + bytes).step_by(step_bytes).all(|at| {
             let step = step_bytes.min(first + bytes - at);
             // SAFETY: whole pages of our own mapping; one flag per page fits the array.
             let answer = unsafe {
                 libc::mincore(self.start.as_ptr().add(at).cast(), step, flags.as_mut_ptr())
             };
-            answer == 0 && flags[..step / PAGE_BYTES].iter().all(|flag| flag & 1 == 1)
+            answer == 0
+                && flags[..step / page_bytes()]
+                    .iter()
+                    .all(|flag| flag & 1 == 1)
         })
     }
 }

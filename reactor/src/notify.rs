@@ -5,20 +5,18 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 /// Local to its core: not Send. Share it with Rc.
 #[derive(Default)]
 pub struct Notify {
     permit: Cell<bool>,
-    waiters: RefCell<VecDeque<Rc<Waiter>>>,
+    next_ticket: Cell<u64>,
+    /// Who waits, in the order they came. Few: both lists are searched.
+    waiting: RefCell<VecDeque<(u64, Waker)>>,
+    /// Tickets that were given a permit and have not been polled since.
+    granted: RefCell<Vec<u64>>,
     local: PhantomData<*const ()>,
-}
-
-struct Waiter {
-    notified: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
 }
 
 impl Notify {
@@ -28,77 +26,89 @@ impl Notify {
 
     /// Lets the longest waiting task go on; if none waits, the next one will not have to.
     pub fn notify(&self) {
-        let Some(waiter) = self.waiters.borrow_mut().pop_front() else {
+        if !self.grant_next() {
             self.permit.set(true);
-            return;
-        };
-        waiter.notified.set(true);
-        if let Some(waker) = waiter.waker.take() {
-            waker.wake();
         }
     }
 
     /// Lets every task go on that waits now. Keeps no permit.
     pub fn notify_all(&self) {
-        let waiting = self.waiters.borrow().len();
-        for _ in 0..waiting {
-            self.notify();
-        }
+        while self.grant_next() {}
     }
 
     pub fn notified(&self) -> Notified<'_> {
         Notified {
             notify: self,
-            waiter: None,
+            ticket: None,
         }
+    }
+
+    /// False: nobody waits.
+    fn grant_next(&self) -> bool {
+        let Some((ticket, waker)) = self.waiting.borrow_mut().pop_front() else {
+            return false;
+        };
+        self.granted.borrow_mut().push(ticket);
+        waker.wake(); // makes a task ready, runs none
+        true
+    }
+
+    fn take_granted(&self, ticket: u64) -> bool {
+        let mut granted = self.granted.borrow_mut();
+        let place = granted.iter().position(|&other| other == ticket);
+        place.is_some_and(|place| {
+            granted.swap_remove(place);
+            true
+        })
     }
 }
 
 /// Completes with a permit.
 pub struct Notified<'a> {
     notify: &'a Notify,
-    waiter: Option<Rc<Waiter>>,
+    ticket: Option<u64>,
 }
 
 impl Future for Notified<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match &self.waiter {
-            Some(waiter) if waiter.notified.get() => {
-                self.waiter = None;
-                Poll::Ready(())
+        let notify = self.notify;
+        let Some(ticket) = self.ticket else {
+            if notify.permit.take() {
+                return Poll::Ready(());
             }
-            Some(waiter) => {
-                waiter.waker.replace(Some(cx.waker().clone()));
-                Poll::Pending
-            }
-            None if self.notify.permit.take() => Poll::Ready(()),
-            None => {
-                let waiter = Rc::new(Waiter {
-                    notified: Cell::new(false),
-                    waker: RefCell::new(Some(cx.waker().clone())),
-                });
-                self.notify.waiters.borrow_mut().push_back(waiter.clone());
-                self.waiter = Some(waiter);
-                Poll::Pending
-            }
+            let ticket = notify.next_ticket.get();
+            notify.next_ticket.set(ticket + 1);
+            let waiter = (ticket, cx.waker().clone());
+            notify.waiting.borrow_mut().push_back(waiter);
+            self.ticket = Some(ticket);
+            return Poll::Pending;
+        };
+        if notify.take_granted(ticket) {
+            self.ticket = None;
+            return Poll::Ready(());
         }
+        let mut waiting = notify.waiting.borrow_mut();
+        if let Some((_, waker)) = waiting.iter_mut().find(|(other, _)| *other == ticket) {
+            waker.clone_from(cx.waker());
+        }
+        Poll::Pending
     }
 }
 
 impl Drop for Notified<'_> {
     fn drop(&mut self) {
-        let Some(waiter) = self.waiter.take() else {
+        let Some(ticket) = self.ticket else {
             return;
         };
-        if waiter.notified.get() {
+        if self.notify.take_granted(ticket) {
             // Given a permit it never used: the next one gets it.
             self.notify.notify();
-        } else {
-            let mut waiters = self.notify.waiters.borrow_mut();
-            waiters.retain(|other| !Rc::ptr_eq(other, &waiter));
+            return;
         }
+        let mut waiting = self.notify.waiting.borrow_mut();
+        waiting.retain(|(other, _)| *other != ticket);
     }
 }
 

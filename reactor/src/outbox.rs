@@ -15,10 +15,19 @@ const KEPT_CAPACITY_BYTES_MAX: usize = 256 * 1024;
 /// Cleared gathers kept for reuse by one connection.
 const KEPT_GATHERS_MAX: usize = 4;
 
-/// Clones are the same outbox.
+/// Clones are the same outbox. Dropping the last one flushes and closes.
 #[derive(Clone)]
-pub struct Outbox {
+pub struct Outbox(Rc<Users>);
+
+/// What all clones share; the sending task has only the state.
+struct Users {
     state: Rc<State>,
+}
+
+impl Drop for Users {
+    fn drop(&mut self) {
+        self.state.close_after_flush();
+    }
 }
 
 struct State {
@@ -60,12 +69,12 @@ impl Outbox {
             closed: Cell::new(false),
         });
         spawn("outbox", send_all(state.clone()));
-        Outbox { state }
+        Outbox(Rc::new(Users { state }))
     }
 
     /// Appends bytes. They leave with the next commit, or earlier. Ignored once closed.
     pub fn with(&self, append: impl FnOnce(&mut Vec<u8>)) {
-        let state = &self.state;
+        let state = &self.0.state;
         let mut open = state.open.borrow_mut();
         let before = open.len();
         append(&mut open);
@@ -80,7 +89,7 @@ impl Outbox {
 
     /// Appends a gather write after everything appended so far. Ignored once closed.
     pub fn push_gather(&self, mut gather: Gather) {
-        let state = &self.state;
+        let state = &self.0.state;
         if state.takes_no_more() {
             return;
         }
@@ -98,46 +107,45 @@ impl Outbox {
 
     /// Wakes the sending task. Once per batch.
     pub fn commit(&self) {
-        self.state.work.notify();
+        self.0.state.work.notify();
     }
 
     /// Bytes appended and not yet taken by the kernel.
     pub fn queued_bytes(&self) -> usize {
-        self.state.queued_bytes.get()
+        self.0.state.queued_bytes.get()
     }
 
     /// Waits until fewer than `bytes` are queued, or the outbox is closed.
     pub async fn below(&self, bytes: usize) {
         while self.queued_bytes() >= bytes && !self.is_closed() {
-            self.state.drained.notified().await;
+            self.0.state.drained.notified().await;
         }
     }
 
     /// Sends what is queued, then shuts the connection down. Takes nothing more.
     pub fn close_after_flush(&self) {
-        self.state.closing.set(true);
-        self.state.work.notify();
+        self.0.state.close_after_flush();
     }
 
     /// Drops what is queued and shuts the connection down now.
     pub fn close(&self) {
-        self.state.close();
+        self.0.state.close();
     }
 
     pub fn is_closed(&self) -> bool {
-        self.state.closed.get()
+        self.0.state.closed.get()
     }
 
     /// Waits until the outbox is closed, by whatever side.
     pub async fn closed(&self) {
         while !self.is_closed() {
-            self.state.drained.notified().await;
+            self.0.state.drained.notified().await;
         }
     }
 
     /// A cleared gather, with memory from an earlier one if there is any.
     pub fn recycle_gather(&self) -> Gather {
-        self.state.gathers.borrow_mut().pop().unwrap_or_default()
+        self.0.state.gathers.borrow_mut().pop().unwrap_or_default()
     }
 }
 
@@ -178,6 +186,11 @@ impl State {
         if gathers.len() < KEPT_GATHERS_MAX && gather.head.capacity() <= KEPT_CAPACITY_BYTES_MAX {
             gathers.push(gather);
         }
+    }
+
+    fn close_after_flush(&self) {
+        self.closing.set(true);
+        self.work.notify();
     }
 
     fn close(&self) {

@@ -1,4 +1,5 @@
 //! Cores, timers, offloading and wake-ups between threads.
+#![allow(clippy::unwrap_used)] // a test fails by panicking
 
 use std::cell::RefCell;
 use std::rc::Rc;

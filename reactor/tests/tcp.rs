@@ -1,4 +1,5 @@
 //! Real sockets over loopback.
+#![allow(clippy::unwrap_used)] // a test fails by panicking
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -462,6 +463,48 @@ fn an_outbox_whose_peer_is_gone_closes_and_frees_who_waits() {
         assert!(outbox.is_closed());
         assert_eq!(outbox.queued_bytes(), 0);
         outbox.closed().await;
+    });
+}
+
+#[test]
+fn dropping_an_outbox_flushes_and_closes() {
+    on_core(|| async {
+        let (server, client) = pair().await;
+        let outbox = Outbox::new(Rc::new(server));
+        outbox.with(|bytes| bytes.extend_from_slice(b"last words"));
+        drop(outbox);
+        assert_eq!(receive_exactly(&client, 10).await, b"last words");
+        assert!(client.recv().await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_tiny_ring_serves_many_connections() {
+    let config = CoreConfig {
+        ring_entries: 4,
+        buffer_count: 2,
+        ..CoreConfig::default()
+    };
+    on_core_with(config, || async {
+        let mut pairs = Vec::new();
+        for _ in 0..100 {
+            pairs.push(pair().await);
+        }
+        let tasks: Vec<_> = pairs
+            .into_iter()
+            .map(|(server, client)| {
+                spawn("echo", echo(server));
+                spawn("client", async move {
+                    for _ in 0..20 {
+                        client.send(pattern(5000)).await.0.unwrap();
+                        assert_eq!(receive_exactly(&client, 5000).await, pattern(5000));
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("every client is served");
+        }
     });
 }
 

@@ -69,6 +69,7 @@ pub(crate) struct Ring {
     fixed: RefCell<FixedFiles>,
     /// Receivers that found no buffer; armed again once there is one.
     starved: RefCell<Vec<Rc<Receiver>>>,
+    #[allow(clippy::vec_box)] // the box is what is kept: its address goes to the kernel
     gather_spares: RefCell<Vec<Box<GatherSend>>>,
     unpark: Unpark,
     /// Waiting is not accounted as I/O wait where the kernel can tell the difference.
