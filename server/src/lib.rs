@@ -1,1 +1,35 @@
-//! Placeholder until its owner fills it.
+//! The broker: RocketMQ to its clients, shards around one writer inside.
+//!
+//! ```text
+//! broker.rs        start and stop, in order
+//! net, shard       connections, and the core that owns them ──► handlers/send, handlers/pull, long_poll
+//! writer           the one core that appends
+//! coordinator      topics, groups, offsets, members, locks ──► every other handler, registration, delay
+//! ```
+//!
+//! What crosses cores is in `messages.rs`; `request.rs` is the table of contents of the protocol.
+
+pub mod broker;
+pub mod clients;
+pub mod config;
+pub mod coordinator;
+pub mod delay;
+pub mod filter;
+pub mod groups;
+pub mod handlers;
+pub mod internal;
+pub mod long_poll;
+pub mod messages;
+pub mod net;
+pub mod offsets;
+pub mod published;
+pub mod queue_locks;
+pub mod registration;
+pub mod request;
+pub mod shard;
+pub mod stats;
+pub mod topics;
+pub mod writer;
+
+pub use broker::{Broker, StartError};
+pub use config::Settings;

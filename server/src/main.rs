@@ -1,1 +1,146 @@
-fn main() {}
+//! `orbit-broker`: flags, log, signals. Everything else is the library.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use clap::Parser;
+use reactor::mailbox;
+use server::broker::cores::Plan;
+use server::config::{Given, Machine, Remark};
+use server::{Broker, Settings};
+use tracing_subscriber::EnvFilter;
+
+mod signals;
+
+/// Any address beyond this machine: connecting a datagram socket sends nothing, it only asks for the route.
+const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+
+/// The OrbitMQ broker. Without flags it serves this machine: name server and broker in one, stored under ./data.
+#[derive(Parser)]
+#[command(name = "orbit-broker", version)]
+struct Flags {
+    /// Settings file: RocketMQ's broker.conf
+    #[arg(short = 'c', long = "configFile", value_name = "FILE")]
+    config_file: Option<PathBuf>,
+    /// Name servers, such as 10.0.0.1:9876;10.0.0.2:9876
+    #[arg(short = 'n', long = "namesrvAddr", value_name = "ADDRESSES")]
+    namesrv: Option<String>,
+    /// Print all settings and exit
+    #[arg(short = 'p', long = "printConfigItem")]
+    print: bool,
+    /// Print all settings and exit (RocketMQ's shorter list)
+    #[arg(short = 'm', long = "printImportantConfig")]
+    print_important: bool,
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stdout)
+        .with_target(false)
+        .with_ansi(false)
+        .init();
+    let settings = match settings(&flags) {
+        Ok(settings) => settings,
+        Err(problem) => return fail(&problem),
+    };
+    if flags.print || flags.print_important {
+        print!("{}", settings.to_properties());
+        return ExitCode::SUCCESS;
+    }
+    if let Err(unsupported) = reactor::probe() {
+        return fail(&unsupported.to_string());
+    }
+    // Before any other thread exists, so that all of them leave the signals to the one that waits.
+    let signals = signals::block();
+    let place = Plan::of(&settings, reactor::cpu_count()).shards.swap_remove(0);
+    let config_file = flags.config_file;
+    match reactor::run(place.config("shard-0"), move || {
+        serve(settings, config_file, signals)
+    }) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(problem)) => fail(&problem),
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+async fn serve(
+    settings: Settings,
+    config_file: Option<PathBuf>,
+    signals: signals::Blocked,
+) -> Result<(), String> {
+    let (stop, mut stopped) = mailbox::channel(1);
+    thread::spawn(move || {
+        let name = signals.wait();
+        // A full mailbox means that the broker is stopping already.
+        let _ = stop.try_send(name);
+    });
+    let name = settings.broker_name.clone();
+    let address = settings.advertised();
+    let name_servers = settings.namesrv_list().join(";");
+    let broker = Broker::start(settings, config_file)
+        .await
+        .map_err(|error| error.to_string())?;
+    // Scripts wait for this very line.
+    println!(
+        "The broker[{name}, {address}] boot success. serializeType=JSON and name server is {name_servers}"
+    );
+    println!("Connect clients to the name server {name_servers}");
+    let signal = stopped.recv().await.unwrap_or("its own decision");
+    tracing::info!(signal, "stopping");
+    broker.stop().await.map_err(|error| {
+        format!("the log was not closed cleanly, the next start will recover it: {error}")
+    })?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn settings(flags: &Flags) -> Result<Settings, String> {
+    let file = match &flags.config_file {
+        Some(path) => Some(
+            std::fs::read_to_string(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?,
+        ),
+        None => None,
+    };
+    let given = Given {
+        namesrv_env: std::env::var("NAMESRV_ADDR").ok(),
+        file,
+        namesrv_flag: flags.namesrv.clone(),
+    };
+    let (settings, remarks) =
+        Settings::load(&machine(), &given).map_err(|invalid| invalid.to_string())?;
+    for remark in remarks {
+        match remark {
+            Remark::Warning(text) => tracing::warn!("{text}"),
+            Remark::Detail(text) => tracing::debug!("{text}"),
+        }
+    }
+    Ok(settings)
+}
+
+fn machine() -> Machine {
+    let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Machine {
+        host_name: host_name.trim().to_owned(),
+        address: outward_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        home: std::env::home_dir().unwrap_or_else(|| Path::new(".").to_owned()),
+    }
+}
+
+/// The address from which this machine talks to others; None without a route.
+fn outward_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ELSEWHERE).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn fail(problem: &str) -> ExitCode {
+    tracing::error!("{problem}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,582 @@
+//! The broker's settings: RocketMQ's broker.conf, the command line's flags over it, and defaults below.
+//!
+//! `Settings` is immutable and shared; a change in the running broker makes a new one (`Settings::changed`). Nothing here
+//! reads files or the environment: what comes from the machine is handed in.
+
+pub mod delay_levels;
+pub mod keys;
+pub mod properties;
+pub mod write_back;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use keys::{Effect, Key, Kind};
+
+/// Not a setting: the machine's address travels with the values until `brokerIP1` is known. A specific bindAddress beats it.
+const DEFAULT_ADDRESS: &str = "default address";
+
+/// What the start knows about the machine, gathered by `main` (or by a test).
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub host_name: String,
+    /// The first address that other machines may reach, for `brokerIP1`.
+    pub address: IpAddr,
+    /// Where `store` lies when broker.conf does not say.
+    pub home: PathBuf,
+}
+
+/// What the user gave, strongest last: environment, file, flags.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// `NAMESRV_ADDR`.
+    pub namesrv_env: Option<String>,
+    /// The text of broker.conf.
+    pub file: Option<String>,
+    /// `-n`.
+    pub namesrv_flag: Option<String>,
+}
+
+/// A line to be logged once logging is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    Warning(String),
+    Detail(String),
+}
+
+/// A value that cannot be used; says which key, what was given, and what would do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}={value}: {expected}")]
+pub struct Invalid {
+    pub key: String,
+    pub value: String,
+    pub expected: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    AsyncMaster,
+    SyncMaster,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Every known key with its value, as `getBrokerConfig` shows it.
+    values: BTreeMap<&'static str, String>,
+
+    pub cluster_name: String,
+    pub broker_name: String,
+    pub broker_id: i64,
+    pub role: Role,
+    pub region_id: String,
+    pub trace_on: bool,
+
+    pub bind_address: IpAddr,
+    pub listen_port: u16,
+    /// listenPort - 2, the same service; none if that is no port.
+    pub fast_listen_port: Option<u16>,
+    pub ha_listen_port: u16,
+    /// What clients are told (`brokerIP1`).
+    pub advertised_ip: IpAddr,
+    pub ha_ip: IpAddr,
+    /// `host:port` each; empty: an embedded name server is started.
+    pub namesrv_addrs: Vec<String>,
+    pub namesrv_listen_port: u16,
+
+    pub register_period_ms: u64,
+    pub register_timeout_ms: u64,
+    pub force_register: bool,
+    pub compressed_register: bool,
+    pub enable_split_registration: bool,
+    pub split_registration_size: usize,
+    pub enable_single_topic_register: bool,
+    pub broker_permission: i32,
+
+    pub default_topic_queues: u32,
+    pub auto_create_topic: bool,
+    pub auto_create_group: bool,
+    pub create_system_group: bool,
+    pub cluster_topic_enable: bool,
+    pub broker_topic_enable: bool,
+    pub trace_topic_enable: bool,
+    pub trace_topic_name: String,
+    pub protect_system_topics: bool,
+    pub mixed_message_type: bool,
+    /// Tables are handed out in pieces of at most this many entries to those who ask for pieces.
+    pub metadata_piece_max: usize,
+
+    pub notify_consumer_ids_changed: bool,
+    pub client_expires_after_ms: u64,
+    pub reject_pull_consumer: bool,
+    pub register_producers: bool,
+    pub enable_property_filter: bool,
+    /// A connection without any traffic for so long is closed; 0: never.
+    pub idle_close_ms: u64,
+
+    pub consumer_offset_save_interval_ms: u64,
+    pub delay_offset_save_interval_ms: u64,
+
+    pub message_bytes_max: usize,
+    pub reject_transaction_message: bool,
+    pub long_polling: bool,
+    pub short_polling_ms: u64,
+    pub pull_memory_bytes_max: u64,
+    pub pull_memory_messages_max: u32,
+    pub pull_disk_bytes_max: u64,
+    pub pull_disk_messages_max: u32,
+
+    pub store_root: PathBuf,
+    pub log_dirs: Vec<PathBuf>,
+    pub segment_bytes: u64,
+    pub flush_interval_ms: u64,
+    pub flush_least_pages: u64,
+    pub flush_thorough_ms: u64,
+
+    /// Level 1 is the first; milliseconds.
+    pub delay_levels_ms: Vec<u64>,
+
+    /// None: as many as the machine's CPUs suggest.
+    pub shards: Option<usize>,
+    /// The CPU the writer has for itself; none: chosen with `shards`.
+    pub writer_cpu: Option<usize>,
+
+    config_black_list: Vec<String>,
+}
+
+impl Settings {
+    /// Without a file the broker is a stand-alone one: it stores under `./data` and is reached on this machine.
+    pub fn load(machine: &Machine, given: &Given) -> Result<(Self, Vec<Remark>), Invalid> {
+        let mut remarks = Vec::new();
+        let mut values = defaults(machine, given.file.is_none());
+        if let Some(addresses) = &given.namesrv_env {
+            values.insert("namesrvAddr", addresses.clone());
+        }
+        for property in properties::parse(given.file.as_deref().unwrap_or_default()) {
+            take(&mut values, &property.key, &property.value, &mut remarks)?;
+        }
+        if let Some(addresses) = &given.namesrv_flag {
+            values.insert("namesrvAddr", addresses.clone());
+        }
+        Ok((Self::from_values(values)?, remarks))
+    }
+
+    /// As `load`, from pairs in place of a file.
+    pub fn from_pairs(machine: &Machine, pairs: &[(&str, &str)]) -> Result<Self, Invalid> {
+        let file = pairs.iter().fold(String::new(), |mut file, (key, value)| {
+            file.push_str(key);
+            file.push('=');
+            file.push_str(&value.replace('\\', "\\\\"));
+            file.push('\n');
+            file
+        });
+        let given = Given {
+            file: Some(file),
+            ..Given::default()
+        };
+        Ok(Self::load(machine, &given)?.0)
+    }
+
+    /// These settings with other values for some keys; refuses keys that only a restart can change.
+    pub fn changed(
+        &self,
+        changes: &[(String, String)],
+    ) -> Result<(Self, Vec<Remark>), ChangeRefused> {
+        let mut values = self.values.clone();
+        let mut remarks = Vec::new();
+        for (name, value) in changes {
+            if self.config_black_list.contains(name) {
+                return Err(ChangeRefused::BlackListed(name.clone()));
+            }
+            let Some(key) = keys::find(canonical(name)) else {
+                take(&mut values, name, value, &mut remarks)?;
+                continue;
+            };
+            let now = values.get(key.name).map(String::as_str).unwrap_or_default();
+            if key.effect == Effect::Start && now != value.trim() {
+                return Err(ChangeRefused::NeedsRestart(key.name));
+            }
+            take(&mut values, key.name, value, &mut remarks)?;
+        }
+        Ok((Self::from_values(values)?, remarks))
+    }
+
+    /// All known keys, sorted, as properties.
+    pub fn to_properties(&self) -> String {
+        let mut text = String::new();
+        for (key, value) in &self.values {
+            text.push_str(key);
+            text.push('=');
+            text.push_str(value);
+            text.push('\n');
+        }
+        text
+    }
+
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
+    }
+
+    /// Where clients find this broker.
+    pub fn advertised(&self) -> SocketAddr {
+        SocketAddr::new(self.advertised_ip, self.listen_port)
+    }
+
+    pub fn ha_address(&self) -> SocketAddr {
+        SocketAddr::new(self.ha_ip, self.ha_listen_port)
+    }
+
+    /// The name servers to use, the embedded one included.
+    pub fn namesrv_list(&self) -> Vec<String> {
+        if self.namesrv_addrs.is_empty() {
+            let ip = if self.bind_address.is_unspecified() {
+                IpAddr::V4(Ipv4Addr::LOCALHOST)
+            } else {
+                self.bind_address
+            };
+            vec![SocketAddr::new(ip, self.namesrv_listen_port).to_string()]
+        } else {
+            self.namesrv_addrs.clone()
+        }
+    }
+
+    fn from_values(values: BTreeMap<&'static str, String>) -> Result<Self, Invalid> {
+        let v = Values(&values);
+        let bind_address = v.ip("bindAddress", None)?;
+        let listen_port = v.port("listenPort")?;
+        let ha_listen_port = match v.int("haListenPort")? {
+            0 => listen_port.checked_add(1).ok_or_else(|| {
+                v.invalid("listenPort", "the port after it must be free for replication")
+            })?,
+            port => v.narrow("haListenPort", port)?,
+        };
+        let specific = (!bind_address.is_unspecified()).then_some(bind_address);
+        let store_root = PathBuf::from(v.text("storePathRootDir"));
+        let log_dirs = log_dirs(v.text("storePathCommitLog"), &store_root);
+        let settings = Self {
+            cluster_name: v.name("brokerClusterName")?,
+            broker_name: v.name("brokerName")?,
+            broker_id: v.int("brokerId")?,
+            role: v.role()?,
+            region_id: v.text("regionId").to_owned(),
+            trace_on: v.bool("traceOn")?,
+            bind_address,
+            listen_port,
+            fast_listen_port: listen_port.checked_sub(2).filter(|&port| port > 0),
+            ha_listen_port,
+            advertised_ip: v.ip("brokerIP1", specific)?,
+            ha_ip: v.ip("brokerIP2", specific)?,
+            namesrv_addrs: v.addresses("namesrvAddr")?,
+            namesrv_listen_port: v.port("namesrvListenPort")?,
+            // The real broker bounds it so, whatever the file says.
+            register_period_ms: v
+                .number::<u64>("registerNameServerPeriod")?
+                .clamp(10_000, 60_000),
+            register_timeout_ms: v.number("registerBrokerTimeoutMills")?,
+            force_register: v.bool("forceRegister")?,
+            compressed_register: v.bool("compressedRegister")?,
+            enable_split_registration: v.bool("enableSplitRegistration")?,
+            split_registration_size: v.number("splitRegistrationSize")?,
+            enable_single_topic_register: v.bool("enableSingleTopicRegister")?,
+            broker_permission: v.number("brokerPermission")?,
+            default_topic_queues: v.number("defaultTopicQueueNums")?,
+            auto_create_topic: v.bool("autoCreateTopicEnable")?,
+            auto_create_group: v.bool("autoCreateSubscriptionGroup")?,
+            create_system_group: v.bool("enableCreateSysGroup")?,
+            cluster_topic_enable: v.bool("clusterTopicEnable")?,
+            broker_topic_enable: v.bool("brokerTopicEnable")?,
+            trace_topic_enable: v.bool("traceTopicEnable")?,
+            trace_topic_name: v.name("msgTraceTopicName")?,
+            protect_system_topics: v.bool("validateSystemTopicWhenUpdateTopic")?,
+            mixed_message_type: v.bool("enableMixedMessageType")?,
+            metadata_piece_max: v.number("splitMetadataSize")?,
+            notify_consumer_ids_changed: v.bool("notifyConsumerIdsChangedEnable")?,
+            client_expires_after_ms: v.number("channelExpiredTimeout")?,
+            reject_pull_consumer: v.bool("rejectPullConsumerEnable")?,
+            register_producers: v.bool("enableRegisterProducer")?,
+            enable_property_filter: v.bool("enablePropertyFilter")?,
+            idle_close_ms: v.number::<u64>("serverChannelMaxIdleTimeSeconds")? * 1000,
+            consumer_offset_save_interval_ms: v.number("flushConsumerOffsetInterval")?,
+            delay_offset_save_interval_ms: v.number("flushDelayOffsetInterval")?,
+            message_bytes_max: v.number("maxMessageSize")?,
+            reject_transaction_message: v.bool("rejectTransactionMessage")?,
+            long_polling: v.bool("longPollingEnable")?,
+            short_polling_ms: v.number("shortPollingTimeMills")?,
+            pull_memory_bytes_max: v.number("maxTransferBytesOnMessageInMemory")?,
+            pull_memory_messages_max: v.number("maxTransferCountOnMessageInMemory")?,
+            pull_disk_bytes_max: v.number("maxTransferBytesOnMessageInDisk")?,
+            pull_disk_messages_max: v.number("maxTransferCountOnMessageInDisk")?,
+            store_root,
+            log_dirs,
+            segment_bytes: v.number("mappedFileSizeCommitLog")?,
+            flush_interval_ms: v.number("flushIntervalCommitLog")?,
+            flush_least_pages: v.number("flushCommitLogLeastPages")?,
+            flush_thorough_ms: v.number("flushCommitLogThoroughInterval")?,
+            delay_levels_ms: delay_levels::parse(v.text("messageDelayLevel")).ok_or_else(|| {
+                v.invalid(
+                    "messageDelayLevel",
+                    "expected durations like `1s 5m 2h 1d`, one space between",
+                )
+            })?,
+            shards: Some(v.number("shards")?).filter(|&shards| shards > 0),
+            writer_cpu: usize::try_from(v.int("writerCpu")?).ok(),
+            config_black_list: v
+                .text("configBlackList")
+                .split(';')
+                .map(|key| key.trim().to_owned())
+                .collect(),
+            values: BTreeMap::new(),
+        };
+        v.refuse_what_would_break_a_promise()?;
+        let mut values = values;
+        values.remove(DEFAULT_ADDRESS);
+        values.insert("brokerIP1", settings.advertised_ip.to_string());
+        values.insert("brokerIP2", settings.ha_ip.to_string());
+        values.insert("haListenPort", settings.ha_listen_port.to_string());
+        Ok(Self { values, ..settings })
+    }
+}
+
+/// Why a running broker does not take a change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeRefused {
+    #[error("{0} is in the list of settings that may not be changed (configBlackList)")]
+    BlackListed(String),
+    #[error("{0} is read at the start only: change it in broker.conf and restart the broker")]
+    NeedsRestart(&'static str),
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+fn defaults(machine: &Machine, standalone: bool) -> BTreeMap<&'static str, String> {
+    let mut values: BTreeMap<&'static str, String> = keys::KEYS
+        .iter()
+        .map(|key| (key.name, key.default.to_owned()))
+        .collect();
+    let address = if standalone {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        machine.address
+    };
+    let store = if standalone {
+        PathBuf::from("data")
+    } else {
+        machine.home.join("store")
+    };
+    values.insert("brokerName", broker_name(&machine.host_name));
+    values.insert("brokerIP1", String::new());
+    values.insert("brokerIP2", String::new());
+    values.insert("storePathRootDir", store.to_string_lossy().into_owned());
+    values.insert(DEFAULT_ADDRESS, address.to_string());
+    values
+}
+
+/// The host's name as far as it can be the name of a topic too.
+fn broker_name(host_name: &str) -> String {
+    let name: String = host_name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    if name.is_empty() {
+        "DEFAULT_BROKER".to_owned()
+    } else {
+        name
+    }
+}
+
+fn log_dirs(paths: &str, root: &std::path::Path) -> Vec<PathBuf> {
+    let dirs: Vec<PathBuf> = paths
+        .split(',')
+        .map(str::trim)
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .collect();
+    if dirs.is_empty() {
+        vec![root.join("commitlog")]
+    } else {
+        dirs
+    }
+}
+
+fn canonical(name: &str) -> &str {
+    keys::ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == name)
+        .map_or(name, |(_, canonical)| canonical)
+}
+
+/// Checks one given value and keeps it; says what will not happen because of it.
+fn take(
+    values: &mut BTreeMap<&'static str, String>,
+    name: &str,
+    value: &str,
+    remarks: &mut Vec<Remark>,
+) -> Result<(), Invalid> {
+    let value = value.trim();
+    let Some(key) = keys::find(canonical(name)) else {
+        let hint = keys::nearest(name)
+            .map(|near| format!(" (did you mean {near}?)"))
+            .unwrap_or_default();
+        remarks.push(Remark::Warning(format!(
+            "unknown setting {name}={value} has no effect{hint}"
+        )));
+        return Ok(());
+    };
+    if key.name != name {
+        remarks.push(Remark::Detail(format!("{name} is taken as {}", key.name)));
+    }
+    check(key, value)?;
+    match key.effect {
+        Effect::Absent if value != key.default => remarks.push(Remark::Warning(format!(
+            "{name}={value} asks for something that this version does not do; it has no effect"
+        ))),
+        Effect::Tuning => remarks.push(Remark::Detail(format!(
+            "{name}={value} is accepted without effect: what it tunes is built differently here"
+        ))),
+        _ => {}
+    }
+    values.insert(key.name, value.to_owned());
+    Ok(())
+}
+
+fn check(key: &Key, value: &str) -> Result<(), Invalid> {
+    let expected = match key.kind {
+        Kind::Text => return Ok(()),
+        Kind::Bool if matches!(value, "true" | "false") => return Ok(()),
+        Kind::Bool => "expected true or false".to_owned(),
+        Kind::Int(min, max) if value.parse().is_ok_and(|n: i64| n >= min && n <= max) => {
+            return Ok(());
+        }
+        Kind::Int(min, max) => format!("expected a whole number from {min} to {max}"),
+        Kind::Choice(words) if words.contains(&value) => return Ok(()),
+        Kind::Choice(words) => format!("expected one of {}", words.join(", ")),
+        Kind::Ip if value.parse::<IpAddr>().is_ok() => return Ok(()),
+        Kind::Ip => "expected an IP address".to_owned(),
+    };
+    Err(Invalid {
+        key: key.name.to_owned(),
+        value: value.to_owned(),
+        expected,
+    })
+}
+
+/// Typed access to checked values; an error names the key.
+struct Values<'a>(&'a BTreeMap<&'static str, String>);
+
+impl Values<'_> {
+    fn text(&self, key: &str) -> &str {
+        self.0.get(key).map(|value| value.trim()).unwrap_or_default()
+    }
+
+    fn invalid(&self, key: &str, expected: &str) -> Invalid {
+        Invalid {
+            key: key.to_owned(),
+            value: self.text(key).to_owned(),
+            expected: expected.to_owned(),
+        }
+    }
+
+    fn bool(&self, key: &str) -> Result<bool, Invalid> {
+        self.text(key)
+            .parse()
+            .map_err(|_| self.invalid(key, "expected true or false"))
+    }
+
+    fn int(&self, key: &str) -> Result<i64, Invalid> {
+        self.text(key)
+            .parse()
+            .map_err(|_| self.invalid(key, "expected a whole number"))
+    }
+
+    fn number<N: TryFrom<i64>>(&self, key: &str) -> Result<N, Invalid> {
+        let value = self.int(key)?;
+        self.narrow(key, value)
+    }
+
+    fn narrow<N: TryFrom<i64>>(&self, key: &str, value: i64) -> Result<N, Invalid> {
+        N::try_from(value).map_err(|_| self.invalid(key, "the number is out of range"))
+    }
+
+    fn port(&self, key: &str) -> Result<u16, Invalid> {
+        self.number(key)
+    }
+
+    /// The address given; else `fallback`; else the machine's.
+    fn ip(&self, key: &str, fallback: Option<IpAddr>) -> Result<IpAddr, Invalid> {
+        let text = match self.text(key) {
+            "" => match fallback {
+                Some(ip) => return Ok(ip),
+                None => self.text(DEFAULT_ADDRESS),
+            },
+            text => text,
+        };
+        text.parse()
+            .map_err(|_| self.invalid(key, "expected an IP address"))
+    }
+
+    /// A word that is also the name of a topic made at the start.
+    fn name(&self, key: &str) -> Result<String, Invalid> {
+        let name = self.text(key);
+        let fine = !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "%|_-".contains(c));
+        if fine {
+            Ok(name.to_owned())
+        } else {
+            Err(self.invalid(key, "expected letters, digits and any of %|_-"))
+        }
+    }
+
+    fn addresses(&self, key: &str) -> Result<Vec<String>, Invalid> {
+        let list = self
+            .text(key)
+            .split(';')
+            .map(str::trim)
+            .filter(|address| !address.is_empty());
+        list.map(|address| {
+            let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            match port {
+                Some(Ok(port)) if port > 0 => Ok(address.to_owned()),
+                _ => {
+                    Err(self.invalid(key, "expected addresses like 127.0.0.1:9876;10.0.0.2:9876"))
+                }
+            }
+        })
+        .collect()
+    }
+
+    fn role(&self) -> Result<Role, Invalid> {
+        match self.text("brokerRole") {
+            "ASYNC_MASTER" => Ok(Role::AsyncMaster),
+            "SYNC_MASTER" => Ok(Role::SyncMaster),
+            _ => Err(self.invalid(
+                "brokerRole",
+                "this version does not replicate: start it as ASYNC_MASTER",
+            )),
+        }
+    }
+
+    /// A weaker guarantee than the one asked for is never given silently.
+    fn refuse_what_would_break_a_promise(&self) -> Result<(), Invalid> {
+        if self.text("flushDiskType") == "SYNC_FLUSH" {
+            return Err(self.invalid(
+                "flushDiskType",
+                "this version acknowledges before the disk has it: only ASYNC_FLUSH is possible",
+            ));
+        }
+        if self.text("flusher") != "mmap" {
+            return Err(self.invalid("flusher", "this version has the mmap flusher only"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub mod tests;

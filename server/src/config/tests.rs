@@ -1,0 +1,160 @@
+use super::*;
+
+/// Settings for tests of other rooms.
+pub fn settings(pairs: &[(&str, &str)]) -> Settings {
+    Settings::from_pairs(&machine(), pairs).expect("valid settings")
+}
+
+pub fn machine() -> Machine {
+    Machine {
+        host_name: "box.example".to_owned(),
+        address: IpAddr::from([192, 168, 1, 5]),
+        home: PathBuf::from("/home/me"),
+    }
+}
+
+fn from_file(text: &str) -> Result<(Settings, Vec<Remark>), Invalid> {
+    let given = Given {
+        file: Some(text.to_owned()),
+        ..Given::default()
+    };
+    Settings::load(&machine(), &given)
+}
+
+fn warnings(remarks: &[Remark]) -> Vec<&str> {
+    remarks
+        .iter()
+        .filter_map(|remark| match remark {
+            Remark::Warning(text) => Some(text.as_str()),
+            Remark::Detail(_) => None,
+        })
+        .collect()
+}
+
+#[test]
+fn without_a_file_it_serves_this_machine_from_data() {
+    let (settings, remarks) = Settings::load(&machine(), &Given::default()).expect("defaults");
+    assert_eq!(settings.store_root, PathBuf::from("data"));
+    assert_eq!(settings.log_dirs, [PathBuf::from("data/commitlog")]);
+    assert_eq!(settings.advertised().to_string(), "127.0.0.1:10911");
+    assert_eq!(settings.namesrv_list(), ["127.0.0.1:9876"]);
+    assert_eq!(settings.fast_listen_port, Some(10_909));
+    assert_eq!(settings.ha_listen_port, 10_912);
+    assert_eq!(settings.broker_name, "box-example");
+    assert_eq!(settings.default_topic_queues, 8);
+    assert!(remarks.is_empty());
+}
+
+#[test]
+fn with_a_file_it_serves_the_network_from_home() {
+    let (settings, _) = from_file("brokerName = broker-a\n").expect("valid");
+    assert_eq!(settings.store_root, PathBuf::from("/home/me/store"));
+    assert_eq!(settings.advertised().to_string(), "192.168.1.5:10911");
+    assert_eq!(settings.broker_name, "broker-a");
+}
+
+#[test]
+fn a_specific_bind_address_is_what_clients_are_told() {
+    let (settings, _) = from_file("bindAddress=127.0.0.2\nlistenPort=20911\n").expect("valid");
+    assert_eq!(settings.advertised().to_string(), "127.0.0.2:20911");
+    assert_eq!(settings.namesrv_list(), ["127.0.0.2:9876"]);
+    assert_eq!(settings.ha_address().to_string(), "127.0.0.2:20912");
+}
+
+#[test]
+fn the_flag_beats_the_file_and_the_file_the_environment() {
+    let mut given = Given {
+        namesrv_env: Some("env:1".to_owned()),
+        ..Given::default()
+    };
+    let load = |given: &Given| {
+        Settings::load(&machine(), given)
+            .expect("valid")
+            .0
+            .namesrv_addrs
+    };
+    assert_eq!(load(&given), ["env:1"]);
+    given.file = Some("namesrvAddr=file:2;other:3".to_owned());
+    assert_eq!(load(&given), ["file:2", "other:3"]);
+    given.namesrv_flag = Some("flag:4".to_owned());
+    assert_eq!(load(&given), ["flag:4"]);
+}
+
+#[test]
+fn old_spellings_are_understood() {
+    let (settings, remarks) = from_file("mapedFileSizeCommitLog: 104857600\n").expect("valid");
+    assert_eq!(settings.segment_bytes, 104_857_600);
+    assert!(warnings(&remarks).is_empty());
+}
+
+#[test]
+fn unknown_keys_are_warned_about_with_the_nearest_known_one() {
+    let (_, remarks) = from_file("autoCreateTopicEnabled=false\n").expect("valid");
+    assert_eq!(
+        warnings(&remarks),
+        [
+            "unknown setting autoCreateTopicEnabled=false has no effect (did you mean autoCreateTopicEnable?)"
+        ]
+    );
+}
+
+#[test]
+fn what_this_version_lacks_is_said_once_it_is_asked_for() {
+    let (_, remarks) = from_file("fileReservedTime=48\nslaveReadEnable=false\n").expect("valid");
+    assert_eq!(warnings(&remarks).len(), 1);
+    assert!(warnings(&remarks)[0].starts_with("fileReservedTime=48"));
+}
+
+#[test]
+fn bad_values_are_refused_with_key_value_and_range() {
+    let refused = |text: &str| from_file(text).expect_err(text).to_string();
+    assert_eq!(
+        refused("listenPort=99999"),
+        "listenPort=99999: expected a whole number from 1 to 65535"
+    );
+    assert_eq!(
+        refused("autoCreateTopicEnable=yes"),
+        "autoCreateTopicEnable=yes: expected true or false"
+    );
+    assert!(refused("namesrvAddr=localhost").starts_with("namesrvAddr=localhost: expected"));
+    assert!(refused("brokerIP1=here").contains("expected an IP address"));
+    assert!(refused("flushDiskType=SYNC_FLUSH").contains("only ASYNC_FLUSH"));
+    assert!(refused("brokerRole=SLAVE").contains("does not replicate"));
+    assert!(refused("messageDelayLevel=1s 2y").contains("expected durations"));
+}
+
+#[test]
+fn the_registration_period_stays_within_ten_and_sixty_seconds() {
+    let period = |ms: &str| {
+        from_file(&format!("registerNameServerPeriod={ms}"))
+            .expect("valid")
+            .0
+            .register_period_ms
+    };
+    assert_eq!((period("1"), period("90000")), (10_000, 60_000));
+}
+
+#[test]
+fn a_running_broker_takes_live_settings_and_refuses_the_others() {
+    let settings = Settings::from_pairs(&machine(), &[("brokerName", "a")]).expect("valid");
+    let change = |key: &str, value: &str| settings.changed(&[(key.to_owned(), value.to_owned())]);
+    let (changed, _) = change("brokerPermission", "4").expect("live");
+    assert_eq!(changed.broker_permission, 4);
+    assert!(changed.to_properties().contains("\nbrokerPermission=4\n"));
+    assert_eq!(
+        change("listenPort", "1").expect_err("start only"),
+        ChangeRefused::NeedsRestart("listenPort")
+    );
+    assert!(
+        change("listenPort", "10911").is_ok(),
+        "the same value again is no change"
+    );
+    assert_eq!(
+        change("brokerConfigPath", "x").expect_err("listed"),
+        ChangeRefused::BlackListed("brokerConfigPath".to_owned())
+    );
+    assert!(matches!(
+        change("brokerPermission", "9"),
+        Err(ChangeRefused::Invalid(_))
+    ));
+}

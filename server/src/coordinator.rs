@@ -1,0 +1,361 @@
+//! The coordinator: one task beside shard 0 that owns every table which is not the log.
+//!
+//! ```text
+//! shards ── ToCoordinator ──► run ──► handlers::* ──► tables changed ──► published (all cores read)
+//!                              │                           ├──► journal, then tables saved (coordinator/saving.rs)
+//!                              ▼                           └──► registration
+//!                          Outgoing ── ToShard::Deliver ──► connection
+//! ```
+//!
+//! Topics, groups, offsets, members and queue locks change here and nowhere else. The tables sit in one `RefCell` that is
+//! never borrowed across an await.
+
+pub mod journal;
+pub mod outgoing;
+pub mod rates;
+mod saving;
+mod scan;
+pub mod state;
+mod subscriptions;
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use protocol::Command;
+use protocol::body::subscription_group::SubscriptionGroupConfig;
+use protocol::body::topic_config::TopicConfig;
+use protocol::code::response;
+use reactor::mailbox::{Receiver, Reply};
+
+use crate::clients::Clients;
+use crate::config::Settings;
+use crate::delay::Progress;
+use crate::groups::Groups;
+use crate::handlers::{self, Answer, Caller};
+use crate::messages::{CreateTopic, OffsetCommit, Refusal, Shared, ToCoordinator};
+use crate::offsets::Offsets;
+use crate::queue_locks::QueueLocks;
+use crate::registration::Registration;
+use crate::topics::{Created, Topics};
+pub use saving::{group_table, topic_table};
+
+use journal::{Entry, Journal};
+use outgoing::Outgoing;
+use rates::Rates;
+
+/// Requests taken from the mailbox before what they lead to is sent off.
+const REQUESTS_PER_TURN_MAX: usize = 64;
+
+/// Everything the coordinator owns.
+#[derive(Debug)]
+pub struct Tables {
+    pub topics: Topics,
+    pub groups: Groups,
+    pub offsets: Offsets,
+    pub clients: Clients,
+    pub locks: QueueLocks,
+}
+
+/// Lives on the core of shard 0.
+pub struct Coordinator {
+    pub shared: Shared,
+    pub outgoing: Outgoing,
+    pub rates: Rates,
+    /// Of the delayed messages, for those who ask.
+    pub delay: Rc<Progress>,
+    pub booted_ms: i64,
+    registration: RefCell<Option<Rc<Registration>>>,
+    tables: RefCell<Tables>,
+    journal: Journal,
+    unsaved: saving::Unsaved,
+    config_dir: PathBuf,
+    /// Where a change of the settings is written back to.
+    config_file: Option<PathBuf>,
+    /// Every member is about to be closed: telling the others would only start rebalances.
+    members_vanish: Cell<bool>,
+    stopped: Cell<bool>,
+}
+
+impl Coordinator {
+    /// Takes over what `state` has loaded and starts the tasks. Requests are handled from here on.
+    pub fn start(
+        shared: Shared,
+        loaded: state::Loaded,
+        delay: Rc<Progress>,
+        config_file: Option<PathBuf>,
+        inbox: Receiver<ToCoordinator>,
+    ) -> Rc<Self> {
+        let coordinator = Rc::new(Self {
+            outgoing: Outgoing::new(shared.shards.clone()),
+            rates: Rates::new(reactor::wall_ms()),
+            delay,
+            booted_ms: reactor::wall_ms(),
+            registration: RefCell::new(None),
+            tables: RefCell::new(loaded.tables),
+            journal: loaded.journal,
+            unsaved: saving::Unsaved::default(),
+            config_dir: loaded.config_dir,
+            config_file,
+            members_vanish: Cell::new(false),
+            stopped: Cell::new(false),
+            shared,
+        });
+        if loaded.replayed {
+            coordinator.unsaved.mark();
+        }
+        reactor::spawn("coordinator", Rc::clone(&coordinator).run(inbox));
+        reactor::spawn("journal", coordinator.journal.clone().writing());
+        reactor::spawn("save tables", saving::tables(Rc::clone(&coordinator)));
+        reactor::spawn("save offsets", saving::offsets(Rc::clone(&coordinator)));
+        reactor::spawn("client scan", scan::run(Rc::clone(&coordinator)));
+        reactor::spawn("rates", rates::run(Rc::clone(&coordinator)));
+        coordinator
+    }
+
+    /// From here on changes of topics are told to the name servers.
+    pub fn set_registration(&self, registration: Rc<Registration>) {
+        *self.registration.borrow_mut() = Some(registration);
+    }
+
+    pub fn tables(&self) -> RefMut<'_, Tables> {
+        self.tables.borrow_mut()
+    }
+
+    pub fn settings(&self) -> Arc<Settings> {
+        self.shared.settings.load()
+    }
+
+    async fn run(self: Rc<Self>, mut inbox: Receiver<ToCoordinator>) {
+        let mut waiting = Vec::with_capacity(REQUESTS_PER_TURN_MAX);
+        while inbox.recv_many(&mut waiting, REQUESTS_PER_TURN_MAX).await > 0 {
+            for message in waiting.drain(..) {
+                self.take(message).await;
+            }
+            self.outgoing.send_all().await;
+        }
+    }
+
+    async fn take(self: &Rc<Self>, message: ToCoordinator) {
+        match message {
+            ToCoordinator::Request { conn, peer, frame } => match Command::decode(&frame) {
+                Ok(command) if !command.is_response() => {
+                    handlers::handle(self, Caller { conn, peer }, &command);
+                }
+                Ok(command) => {
+                    tracing::debug!(%peer, opaque = command.opaque, "answer to nothing that was asked");
+                }
+                Err(error) => tracing::warn!(%peer, %error, "undecodable request dropped"),
+            },
+            ToCoordinator::Closed { conn } => {
+                let left = self.tables().clients.connection_closed(conn);
+                self.groups_lost_a_member(&left);
+            }
+            ToCoordinator::CommitOffsets(commits) => self.commit_offsets(&commits),
+            ToCoordinator::CreateTopic {
+                topic,
+                kind,
+                peer,
+                reply,
+            } => {
+                tracing::debug!(topic, %peer, ?kind, "topic asked for");
+                let created = self.create_topic(&topic, &kind);
+                self.reply_when_kept(created, Entry::Topic, reply);
+            }
+            ToCoordinator::EnsureGroup { group, reply } => {
+                let ensured = self.ensure_group(&group);
+                self.reply_when_kept(ensured, Entry::Group, reply);
+            }
+            ToCoordinator::Stop(reply) => {
+                self.stop().await;
+                reply.send(());
+            }
+        }
+    }
+
+    /// Changes nothing any more and leaves everything saved.
+    async fn stop(&self) {
+        self.stopped.set(true);
+        self.outgoing.send_all().await;
+        saving::everything(self).await;
+    }
+
+    pub fn config_file(&self) -> Option<PathBuf> {
+        self.config_file.clone()
+    }
+
+    /// The broker is stopping.
+    pub fn members_may_vanish(&self) {
+        self.members_vanish.set(true);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
+    fn commit_offsets(&self, commits: &[OffsetCommit]) {
+        let mut tables = self.tables();
+        for commit in commits {
+            if tables.topics.get(&commit.topic).is_none() {
+                tracing::debug!(topic = %commit.topic, peer = %commit.peer, "offset of an unknown topic dropped");
+                continue;
+            }
+            tables.offsets.commit(
+                &commit.group,
+                &commit.topic,
+                commit.queue_id,
+                commit.offset,
+            );
+        }
+    }
+
+    /// The topic as it is now, and whether it was made by this.
+    fn create_topic(&self, topic: &str, kind: &CreateTopic) -> Result<Made<TopicConfig>, Refusal> {
+        let now_ms = reactor::wall_ms();
+        let created = match kind {
+            CreateTopic::BySend {
+                default_topic,
+                queues,
+                unit_mode,
+            } => {
+                let settings = self.settings();
+                let topics = &mut self.tables().topics;
+                topics.create_by_send(&settings, topic, default_topic, *queues, *unit_mode, now_ms)
+            }
+            CreateTopic::ForGroup {
+                queues,
+                permission,
+                unit_mode,
+            } => {
+                let topics = &mut self.tables().topics;
+                Ok(topics.create_for_group(topic, *queues, *permission, None, *unit_mode, now_ms))
+            }
+        };
+        Ok(self.keep_created(created?))
+    }
+
+    /// Publishes, journals and registers what was made.
+    pub fn keep_created(&self, created: Created) -> Made<TopicConfig> {
+        match created {
+            Created::Existed(config) => Made {
+                value: config,
+                is_new: false,
+            },
+            Created::New(config) => {
+                tracing::info!(
+                    topic = config.topic_name,
+                    queues = config.write_queue_nums,
+                    perm = config.perm,
+                    "topic made or changed"
+                );
+                self.topics_changed(vec![Arc::clone(&config)]);
+                Made {
+                    value: config,
+                    is_new: true,
+                }
+            }
+        }
+    }
+
+    /// To be called after every change of the topic table.
+    pub fn topics_changed(&self, changed: Vec<Arc<TopicConfig>>) {
+        let snapshot = self.tables().topics.snapshot();
+        self.shared.topics.publish(snapshot);
+        self.unsaved.mark();
+        if let Some(registration) = &*self.registration.borrow() {
+            registration.topics_changed(changed);
+        }
+    }
+
+    /// Something that travels with every registration has changed.
+    pub fn register_again(&self) {
+        self.tables().topics.touch(reactor::wall_ms());
+        self.unsaved.mark();
+        if let Some(registration) = &*self.registration.borrow() {
+            registration.register_all();
+        }
+    }
+
+    pub fn ensure_group(&self, group: &str) -> Result<Made<SubscriptionGroupConfig>, Refusal> {
+        let settings = self.settings();
+        let ensured = self.tables().groups.ensure(&settings, group, reactor::wall_ms());
+        let (value, is_new) = ensured?;
+        if is_new {
+            tracing::info!(group, "consumer group made");
+            self.groups_changed();
+        }
+        Ok(Made { value, is_new })
+    }
+
+    /// To be called after every change of the group table.
+    pub fn groups_changed(&self) {
+        let snapshot = self.tables().groups.snapshot();
+        self.shared.groups.publish(snapshot);
+        self.unsaved.mark();
+    }
+
+    pub fn locks_changed(&self) {
+        let groups = self.tables().locks.ordered_groups(now_ms());
+        if groups != self.shared.ordered_groups.load() {
+            self.shared.ordered_groups.publish(groups);
+        }
+    }
+
+    /// For changes nobody waits for.
+    pub fn journal_entry(&self, entry: &Entry) {
+        drop(self.journal.append(entry));
+    }
+
+    /// Resolves once killing the process can no longer undo the change.
+    pub async fn kept(&self, entry: &Entry) -> Result<(), Refusal> {
+        let answer = self.journal.append(entry);
+        let problem = match answer.await {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(error)) => error.to_string(),
+            None => "the broker is stopping".to_owned(),
+        };
+        Err(Refusal {
+            code: response::SYSTEM_ERROR,
+            remark: format!("the change is in effect but could not be saved: {problem}"),
+        })
+    }
+
+    fn reply_when_kept<T: Clone + Send + Sync + 'static>(
+        self: &Rc<Self>,
+        made: Result<Made<T>, Refusal>,
+        entry: fn(T) -> Entry,
+        reply: Reply<Result<Arc<T>, Refusal>>,
+    ) {
+        match made {
+            Ok(made) if made.is_new => {
+                let coordinator = Rc::clone(self);
+                reactor::spawn("keep", async move {
+                    let kept = coordinator.kept(&entry((*made.value).clone())).await;
+                    reply.send(kept.map(|()| made.value));
+                });
+            }
+            Ok(made) => reply.send(Ok(made.value)),
+            Err(refusal) => reply.send(Err(refusal)),
+        }
+    }
+
+    /// Queues an answer; `outgoing.send_all` sends it off.
+    pub fn answer(&self, caller: Caller, asked: protocol::Asked, answer: &Answer) {
+        let mut frame = Vec::with_capacity(answer.body.len() + 256);
+        answer.write(&mut frame, asked);
+        self.outgoing.deliver(caller.conn, frame);
+    }
+}
+
+/// A table's entry, and whether this call made it.
+#[derive(Clone, Debug)]
+pub struct Made<T> {
+    pub value: Arc<T>,
+    pub is_new: bool,
+}
+
+/// Milliseconds of the clock that never jumps.
+pub fn now_ms() -> u64 {
+    reactor::turn_time().as_nanos() / 1_000_000
+}

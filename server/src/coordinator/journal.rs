@@ -1,0 +1,208 @@
+//! Changes of topics and groups, one JSON line each, written before the change is acknowledged.
+//!
+//! Saving a table of 10,000 topics takes two megabytes; a line here takes a hundred bytes. So a change is on its way to the
+//! disk at once and the tables follow at their own pace (`saving.rs`). What killing the process leaves behind is replayed at
+//! the next start. Lines say what a name is now, not how it changed: replaying one twice, or over a newer table, does no harm.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use protocol::body::subscription_group::SubscriptionGroupConfig;
+use protocol::body::topic_config::TopicConfig;
+use reactor::mailbox::{Answer, Reply, oneshot};
+use reactor::{Buffer, File, Notify, OpenOptions, fs};
+use serde::{Deserialize, Serialize};
+
+/// One line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Entry {
+    Topic(TopicConfig),
+    TopicGone(String),
+    Group(SubscriptionGroupConfig),
+    GroupGone(String),
+}
+
+/// Lives on the coordinator's core.
+#[derive(Clone)]
+pub struct Journal(Rc<Inner>);
+
+struct Inner {
+    dir: PathBuf,
+    /// Of the file that is written now; files are numbered upwards.
+    number: Cell<u64>,
+    target: RefCell<Target>,
+    queued: RefCell<Queued>,
+    wake: Notify,
+}
+
+#[derive(Clone)]
+struct Target {
+    file: Arc<File>,
+    end: u64,
+}
+
+#[derive(Default)]
+struct Queued {
+    lines: Vec<u8>,
+    waiting: Vec<Reply<io::Result<()>>>,
+}
+
+/// What lies in the folder at the start. Blocks.
+pub fn replay(dir: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for (_, path) in files(dir)? {
+        let bytes = fs::read(&path)?;
+        for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice(line) {
+                Ok(entry) => entries.push(entry),
+                // The last line of a killed process may be torn; it was not acknowledged.
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), %error, "unreadable journal line skipped");
+                }
+            }
+        }
+    }
+    Ok(entries)
+}
+
+impl Journal {
+    /// Starts a file behind those that are there. Blocks; `writing` must be spawned afterwards.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let number = files(dir)?.last().map_or(0, |(number, _)| number + 1);
+        let file = create(dir, number)?;
+        Ok(Self(Rc::new(Inner {
+            dir: dir.to_owned(),
+            number: Cell::new(number),
+            target: RefCell::new(Target { file, end: 0 }),
+            queued: RefCell::default(),
+            wake: Notify::new(),
+        })))
+    }
+
+    /// Queues a line; the answer comes once the kernel has it, so that killing the process cannot lose it.
+    pub fn append(&self, entry: &Entry) -> Answer<io::Result<()>> {
+        let (reply, answer) = oneshot();
+        let mut queued = self.0.queued.borrow_mut();
+        match serde_json::to_writer(&mut queued.lines, entry) {
+            Ok(()) => {
+                queued.lines.push(b'\n');
+                queued.waiting.push(reply);
+                self.0.wake.notify();
+            }
+            Err(error) => {
+                // Half a line in front of the next one would spoil both.
+                queued.lines.push(b'\n');
+                reply.send(Err(error.into()));
+            }
+        }
+        answer
+    }
+
+    /// The journal's task: everything that waits goes out in one write.
+    pub async fn writing(self) {
+        loop {
+            self.0.wake.notified().await;
+            let queued = std::mem::take(&mut *self.0.queued.borrow_mut());
+            if queued.waiting.is_empty() {
+                continue;
+            }
+            let target = self.0.target.borrow().clone();
+            let length = queued.lines.len() as u64;
+            let written = write_all(&target, &queued.lines).await;
+            match &written {
+                Ok(()) => {
+                    let mut now = self.0.target.borrow_mut();
+                    if Arc::ptr_eq(&now.file, &target.file) {
+                        now.end = target.end + length;
+                    }
+                }
+                Err(error) => tracing::error!(%error, "topics and groups cannot be journalled"),
+            }
+            for reply in queued.waiting {
+                reply.send(match &written {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+                });
+            }
+        }
+    }
+
+    /// Turns to a new file. The older ones, which are answered, may go once tables that are taken from now on are saved.
+    pub async fn turn(&self) -> io::Result<Vec<PathBuf>> {
+        let number = self.0.number.get() + 1;
+        let dir = self.0.dir.clone();
+        let file = reactor::offload("journal file", move || create(&dir, number)).await?;
+        self.0.number.set(number);
+        *self.0.target.borrow_mut() = Target { file, end: 0 };
+        let dir = self.0.dir.clone();
+        let all = reactor::offload("journal list", move || files(&dir)).await?;
+        Ok(all
+            .into_iter()
+            .filter(|&(older, _)| older < number)
+            .map(|(_, path)| path)
+            .collect())
+    }
+
+    /// The file written now, for a clean stop that leaves none behind.
+    pub fn current(&self) -> PathBuf {
+        path(&self.0.dir, self.0.number.get())
+    }
+}
+
+async fn write_all(target: &Target, bytes: &[u8]) -> io::Result<()> {
+    let mut at = target.end;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let mut buffer = Buffer::with_capacity(rest.len());
+        buffer.set_len(rest.len());
+        buffer.copy_from_slice(rest);
+        let (written, _) = target.file.write_at(buffer, at).await;
+        let written = written?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        assert!(written <= rest.len(), "no more is written than was given");
+        at += written as u64;
+        rest = &rest[written..];
+    }
+    Ok(())
+}
+
+fn create(dir: &Path, number: u64) -> io::Result<Arc<File>> {
+    let options = OpenOptions {
+        read: true,
+        write: true,
+        create: true,
+        truncate: true,
+        ..OpenOptions::default()
+    };
+    Ok(Arc::new(File::open(&path(dir, number), options)?))
+}
+
+fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("tables-{number:010}.journal"))
+}
+
+/// By number, upwards.
+fn files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    if !fs::exists(dir) {
+        return Ok(Vec::new());
+    }
+    let number = |name: &String| -> Option<u64> {
+        name.strip_prefix("tables-")?
+            .strip_suffix(".journal")?
+            .parse()
+            .ok()
+    };
+    let mut found: Vec<(u64, PathBuf)> = fs::list(dir)?
+        .iter()
+        .filter_map(|name| Some((number(name)?, dir.join(name))))
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}

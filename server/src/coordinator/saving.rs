@@ -1,0 +1,201 @@
+//! Writing the tables under `config/`, off the coordinator's core.
+//!
+//! Topics and groups follow a change after a second (the journal holds it meanwhile), offsets every
+//! flushConsumerOffsetInterval, delay progress every flushDelayOffsetInterval. One save runs at a time: an older table never
+//! replaces a newer one.
+
+use std::cell::Cell;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use protocol::body::offsets::DelayOffsetTable;
+use protocol::body::subscription_group::SubscriptionGroupTable;
+use protocol::body::topic_config::{DataVersion, TopicConfigTable};
+use protocol::json;
+use reactor::{Notify, fs};
+
+use super::{Coordinator, state};
+use crate::groups::Forbidden;
+use crate::messages::{GroupTable, TopicTable};
+use crate::offsets;
+
+/// Changes within this time share one save.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
+/// A save may take this share of the time: one over.
+const SAVE_TIME_SHARE: u32 = 10;
+
+/// Whether topics or groups differ from their files.
+#[derive(Default)]
+pub struct Unsaved {
+    changed: Cell<bool>,
+    wake: Notify,
+    saving: Cell<bool>,
+    saved: Notify,
+}
+
+impl Unsaved {
+    pub fn mark(&self) {
+        self.changed.set(true);
+        self.wake.notify();
+    }
+
+    async fn begin(&self) {
+        while self.saving.replace(true) {
+            self.saved.notified().await;
+        }
+    }
+
+    fn end(&self) {
+        self.saving.set(false);
+        self.saved.notify();
+    }
+}
+
+/// The task that saves topics and groups after they changed.
+pub(super) async fn tables(coordinator: Rc<Coordinator>) {
+    while !coordinator.is_stopped() {
+        coordinator.unsaved.wake.notified().await;
+        reactor::sleep(SAVE_AFTER).await;
+        let began = reactor::now();
+        save_tables(&coordinator).await;
+        reactor::sleep(began.elapsed() * SAVE_TIME_SHARE).await;
+    }
+}
+
+/// The task that saves consumer offsets and delay progress.
+pub(super) async fn offsets(coordinator: Rc<Coordinator>) {
+    let mut delay_saved = reactor::now();
+    while !coordinator.is_stopped() {
+        let settings = coordinator.settings();
+        let interval_ms = settings
+            .consumer_offset_save_interval_ms
+            .min(settings.delay_offset_save_interval_ms);
+        reactor::sleep(Duration::from_millis(interval_ms)).await;
+        save_offsets(&coordinator).await;
+        let delay_interval = Duration::from_millis(settings.delay_offset_save_interval_ms);
+        if delay_saved.elapsed() >= delay_interval {
+            delay_saved = reactor::now();
+            save_delay(&coordinator).await;
+        }
+    }
+}
+
+/// For the stop: all files are as the tables are, and no journal is left.
+pub(super) async fn everything(coordinator: &Coordinator) {
+    coordinator.unsaved.changed.set(true);
+    if save_tables(coordinator).await {
+        let journal = coordinator.journal.current();
+        if let Err(error) = reactor::offload("end journal", move || fs::remove_file(&journal)).await
+        {
+            tracing::warn!(%error, "the journal stays and is replayed at the next start");
+        }
+    }
+    save_offsets(coordinator).await;
+    save_delay(coordinator).await;
+}
+
+/// True if nothing is left to be saved.
+async fn save_tables(coordinator: &Coordinator) -> bool {
+    coordinator.unsaved.begin().await;
+    let saved = match coordinator.unsaved.changed.replace(false) {
+        true => try_save_tables(coordinator).await,
+        false => Ok(()),
+    };
+    coordinator.unsaved.end();
+    if let Err(error) = &saved {
+        tracing::error!(%error, "topics and groups are not saved; trying again");
+        coordinator.unsaved.mark();
+    }
+    saved.is_ok()
+}
+
+async fn try_save_tables(coordinator: &Coordinator) -> io::Result<()> {
+    // Lines of the older files are in the tables that are taken after this.
+    let older_journals = coordinator.journal.turn().await?;
+    let (topics, groups) = {
+        let tables = coordinator.tables();
+        let topics = (tables.topics.snapshot(), tables.topics.version());
+        let groups = &tables.groups;
+        let forbidden = groups.forbidden().clone();
+        (topics, (groups.snapshot(), forbidden, groups.version()))
+    };
+    let dir = coordinator.config_dir.clone();
+    reactor::offload("save tables", move || {
+        let (table, version) = topics;
+        let topics = topic_table(&table, version);
+        fs::replace(&dir.join(state::TOPICS), &json::to_vec_pretty(&topics))?;
+        let (table, forbidden, version) = groups;
+        let groups = group_table(&table, forbidden, version);
+        fs::replace(&dir.join(state::GROUPS), &json::to_vec_pretty(&groups))?;
+        remove(&older_journals)
+    })
+    .await
+}
+
+fn remove(files: &[PathBuf]) -> io::Result<()> {
+    files.iter().try_for_each(|file| fs::remove_file(file))
+}
+
+async fn save_offsets(coordinator: &Coordinator) {
+    coordinator.unsaved.begin().await;
+    let changed = coordinator.tables().offsets.take_changed(reactor::wall_ms());
+    if let Some((table, version)) = changed {
+        let path = coordinator.config_dir.join(state::OFFSETS);
+        let saved = reactor::offload("save offsets", move || {
+            let wrapper = offsets::to_wrapper(&table, version);
+            fs::replace(&path, &json::to_vec_pretty(&wrapper))
+        })
+        .await;
+        if let Err(error) = saved {
+            tracing::error!(%error, "consumer offsets are not saved; trying again");
+            coordinator.tables().offsets.mark_changed();
+        }
+    }
+    coordinator.unsaved.end();
+}
+
+async fn save_delay(coordinator: &Coordinator) {
+    coordinator.unsaved.begin().await;
+    if let Some(table) = coordinator.delay.take_changed(reactor::wall_ms()) {
+        let path = coordinator.config_dir.join(state::DELAY_OFFSETS);
+        if let Err(error) = write_delay(path, table).await {
+            tracing::error!(%error, "delay offsets are not saved; trying again");
+            coordinator.delay.mark_changed();
+        }
+    }
+    coordinator.unsaved.end();
+}
+
+async fn write_delay(path: PathBuf, table: DelayOffsetTable) -> io::Result<()> {
+    reactor::offload("save delay offsets", move || {
+        fs::replace(&path, &json::to_vec_pretty(&table))
+    })
+    .await
+}
+
+pub fn topic_table(table: &TopicTable, version: DataVersion) -> TopicConfigTable {
+    TopicConfigTable {
+        data_version: version,
+        topic_config_table: table
+            .iter()
+            .map(|(name, config)| (name.to_string(), (**config).clone()))
+            .collect(),
+    }
+}
+
+pub fn group_table(
+    table: &GroupTable,
+    forbidden: Forbidden,
+    version: DataVersion,
+) -> SubscriptionGroupTable {
+    SubscriptionGroupTable {
+        data_version: version,
+        forbidden_table: forbidden,
+        subscription_group_table: table
+            .iter()
+            .map(|(name, config)| (name.to_string(), (**config).clone()))
+            .collect(),
+    }
+}

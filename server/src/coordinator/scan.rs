@@ -1,0 +1,96 @@
+//! Members that went silent, and the telling of groups that have changed.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::code::request;
+use protocol::{Encoding, Value, write_request};
+
+use super::{Coordinator, now_ms, subscriptions};
+
+const SCAN_EVERY: Duration = Duration::from_secs(10);
+
+/// The scan: silent clients are closed and leave their groups, locks run out.
+pub(super) async fn run(coordinator: Rc<Coordinator>) {
+    while !coordinator.is_stopped() {
+        reactor::sleep(SCAN_EVERY).await;
+        coordinator.expire_clients();
+        coordinator.tables().locks.expire(now_ms());
+        coordinator.locks_changed();
+        coordinator.outgoing.send_all().await;
+    }
+}
+
+impl Coordinator {
+    fn expire_clients(&self) {
+        let expires_after_ms = self.settings().client_expires_after_ms;
+        let silent = self.tables().clients.silent(now_ms(), expires_after_ms);
+        for conn in silent {
+            tracing::warn!(?conn, expires_after_ms, "no heartbeat: client closed");
+            let left = self.tables().clients.connection_closed(conn);
+            self.groups_lost_a_member(&left);
+            self.outgoing.close(conn);
+        }
+    }
+
+    /// Members have left these groups: pulls and the members that stay must know.
+    pub fn groups_lost_a_member(&self, groups: &[Arc<str>]) {
+        if groups.is_empty() || self.members_vanish.get() {
+            return;
+        }
+        self.subscriptions_changed(groups.iter().map(|name| &**name));
+        for group in groups {
+            self.tell_members(group);
+        }
+    }
+
+    pub fn subscriptions_changed<'a>(&self, groups: impl Iterator<Item = &'a str>) {
+        let mut table = self.shared.subscriptions.load();
+        let tables = self.tables();
+        for group in groups {
+            match tables.clients.consumer_group(group) {
+                Some(live) => {
+                    table.insert(Arc::from(group), Arc::new(subscriptions::of_group(live)));
+                }
+                None => {
+                    table.remove(group);
+                }
+            }
+        }
+        drop(tables);
+        self.shared.subscriptions.publish(table);
+    }
+
+    /// "Your group has changed", to every member, so that they share the queues anew. Broadcasting groups share nothing.
+    pub fn tell_members(&self, group: &str) {
+        let tables = self.tables();
+        let enabled = tables
+            .groups
+            .get(group)
+            .is_none_or(|config| config.notify_consumer_ids_changed_enable);
+        if !enabled || !self.settings().notify_consumer_ids_changed {
+            return;
+        }
+        let Some(live) = tables.clients.consumer_group(group) else {
+            return;
+        };
+        if live.is_broadcasting() {
+            return;
+        }
+        let members: Vec<_> = live.members.keys().copied().collect();
+        for conn in members {
+            let mut frame = Vec::with_capacity(128 + group.len());
+            write_request(
+                &mut frame,
+                Encoding::Json,
+                request::NOTIFY_CONSUMER_IDS_CHANGED,
+                self.outgoing.next_opaque(),
+                true,
+                &[("consumerGroup", Value::Str(group))],
+                &[],
+            );
+            self.outgoing.deliver(conn, frame);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What pulls need to know of a live group, from what its heartbeats said.
+
+use std::sync::Arc;
+
+use crate::clients::ConsumerGroup;
+use crate::filter::tags::TagFilter;
+use crate::messages::{GroupSubscriptions, TopicSubscription};
+
+pub fn of_group(group: &ConsumerGroup) -> GroupSubscriptions {
+    let topics = group.subscriptions.values().map(|subscription| {
+        let said = TopicSubscription {
+            expression: subscription.sub_string.clone(),
+            expression_type: subscription.expression_type.clone(),
+            version: subscription.sub_version,
+            // Clients send the hashes of their tags along; those of other languages may not.
+            filter: if subscription.code_set.is_empty() {
+                TagFilter::from_expression(&subscription.sub_string)
+            } else {
+                TagFilter::from_hashes(subscription.code_set.iter().copied())
+            },
+        };
+        (Arc::from(subscription.topic.as_str()), Arc::new(said))
+    });
+    GroupSubscriptions {
+        broadcasting: group.is_broadcasting(),
+        topics: topics.collect(),
+    }
+}

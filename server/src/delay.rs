@@ -1,0 +1,249 @@
+//! Delayed messages: one task per level, driven by the deadline of the level's oldest message.
+//!
+//! A delayed message lies in queue `level - 1` of SCHEDULE_TOPIC_XXXX, with its real topic and queue as properties. All
+//! messages of a level wait equally long, so the queue is in order of deadlines: the task sleeps until its head is due,
+//! appends it to the real queue, and notes how far it came. Nothing is delivered early; after a crash some may be twice.
+
+mod due;
+mod progress;
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{AppendError, Queue, QueueOffset, Read, ReadLimits, Store};
+use protocol::names::SCHEDULE_TOPIC;
+use protocol::record::View;
+use reactor::{Gather, Notify, Task};
+
+pub use progress::Progress;
+
+use crate::internal::{Appended, Appender, NotAppended};
+use crate::shard::Shard;
+
+/// An idle level looks again this often, for nothing: it is woken by the append.
+const IDLE_LOOK_EVERY: Duration = Duration::from_secs(600);
+/// After a refusal (disk full) or a failed read.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What one append takes along at most.
+const BATCH_BYTES_MAX: usize = 256 << 10;
+const READ_MESSAGES_MAX: u32 = 32;
+const READ_BYTES_MAX: u32 = 256 << 10;
+
+/// The running levels. Lives on the core of shard 0.
+pub struct Delay {
+    gate: Rc<StopGate>,
+    tasks: Vec<Task<()>>,
+}
+
+/// Lets appends that have begun end before the tasks are cancelled.
+#[derive(Default)]
+struct StopGate {
+    stopping: Cell<bool>,
+    appending: Cell<usize>,
+    idle: Notify,
+}
+
+impl Delay {
+    pub fn start(shard: &Rc<Shard>, delays_ms: &[u64], progress: &Rc<Progress>) -> Self {
+        let gate = Rc::new(StopGate::default());
+        let tasks = (1i32..).zip(delays_ms).map(|(level, &delay_ms)| {
+            let queue_id = u32::try_from(level - 1).expect("levels start at 1");
+            let level = Level {
+                level,
+                delay_ms,
+                queue: shard.shared.store.queue(SCHEDULE_TOPIC, queue_id),
+                shard: Rc::clone(shard),
+                store: Arc::clone(&shard.shared.store),
+                progress: Rc::clone(progress),
+                appender: Appender::new(shard.shared.writer.clone()),
+                pending: Vec::new(),
+                gate: Rc::clone(&gate),
+            };
+            reactor::spawn("delay level", level.run())
+        });
+        Self {
+            tasks: tasks.collect(),
+            gate,
+        }
+    }
+
+    /// Afterwards the progress is final.
+    pub async fn stop(self) {
+        self.gate.stopping.set(true);
+        while self.gate.appending.get() > 0 {
+            self.gate.idle.notified().await;
+        }
+        for task in self.tasks {
+            task.cancel();
+        }
+    }
+}
+
+struct Level {
+    level: i32,
+    delay_ms: u64,
+    queue: Arc<Queue>,
+    shard: Rc<Shard>,
+    store: Arc<Store>,
+    progress: Rc<Progress>,
+    appender: Appender,
+    /// For each message in the appender: where the level is once that one is appended.
+    pending: Vec<u64>,
+    gate: Rc<StopGate>,
+}
+
+/// Why a level cannot go on for now.
+enum Interrupted {
+    /// To be tried again from where it was.
+    Refused(String),
+    Stopping,
+}
+
+impl Level {
+    async fn run(mut self) {
+        self.start_within_the_queue();
+        let mut records = Vec::new();
+        loop {
+            let at = self.position();
+            let deadline = reactor::turn_time() + IDLE_LOOK_EVERY;
+            if !self.shard.wait_for(&self.queue, at, deadline).await {
+                continue;
+            }
+            let delivered = match self.read(at, &mut records).await {
+                Ok(()) => self.deliver(&records).await,
+                Err(error) => Err(Interrupted::Refused(error.to_string())),
+            };
+            match delivered {
+                Ok(()) => {}
+                Err(Interrupted::Stopping) => return,
+                Err(Interrupted::Refused(problem)) => {
+                    let level = self.level;
+                    tracing::warn!(level, problem, "delayed messages wait");
+                    reactor::sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+
+    fn position(&self) -> QueueOffset {
+        QueueOffset(self.progress.get(self.level))
+    }
+
+    /// What was saved may point in front of the oldest message, or, after a power cut, behind the newest.
+    fn start_within_the_queue(&self) {
+        let saved = self.position().0;
+        let (min, max) = (self.queue.min_offset(), self.queue.max_offset());
+        let inside = saved.clamp(min, max);
+        if inside != saved {
+            let level = self.level;
+            tracing::warn!(level, saved, inside, "delay offset corrected");
+            self.progress.set(self.level, inside);
+        }
+    }
+
+    /// Copies the next messages out of the log; none if there is nothing at `at`.
+    async fn read(&self, at: QueueOffset, records: &mut Vec<u8>) -> io::Result<()> {
+        records.clear();
+        let limits = ReadLimits {
+            messages_max: READ_MESSAGES_MAX,
+            bytes_max: READ_BYTES_MAX,
+            ..ReadLimits::default()
+        };
+        let mut gather = Gather::default();
+        let mut read = self
+            .store
+            .read(&self.queue, at, &limits, |_| true, &mut gather);
+        if let Read::Cold(cold) = read {
+            read = self.store.fetch(cold, |_| true, &mut gather).await?;
+        }
+        match read {
+            Read::Found(_) => gather.copy_slices_to(records),
+            Read::Empty | Read::Cold(_) => {}
+            Read::NoneMatched { next } => self.progress.set(self.level, next.0),
+            Read::BelowStart { .. } | Read::BeyondEnd { .. } => self.start_within_the_queue(),
+        }
+        Ok(())
+    }
+
+    /// All of `records`, each at its time.
+    async fn deliver(&mut self, records: &[u8]) -> Result<(), Interrupted> {
+        let mut rest = records;
+        while !rest.is_empty() {
+            let view = View::parse(rest).map_err(|error| Interrupted::Refused(error.to_string()))?;
+            rest = &rest[view.bytes.len()..];
+            let wait_ms = due::wait_ms(view.store_ms, self.delay_ms, reactor::wall_ms());
+            if wait_ms > 0 {
+                self.append().await?;
+                self.sleep_until_due(view.store_ms).await;
+            }
+            self.add(&view);
+            if self.appender.bytes_len() >= BATCH_BYTES_MAX {
+                self.append().await?;
+            }
+        }
+        self.append().await
+    }
+
+    async fn sleep_until_due(&self, store_ms: i64) {
+        loop {
+            let wait_ms = due::wait_ms(store_ms, self.delay_ms, reactor::wall_ms());
+            if wait_ms == 0 {
+                return;
+            }
+            reactor::sleep(Duration::from_millis(wait_ms)).await;
+        }
+    }
+
+    /// Queues the message for its real queue.
+    fn add(&mut self, view: &View<'_>) {
+        let next = view.queue_offset + 1;
+        let Some(message) = due::message(view) else {
+            let (level, queue_offset) = (self.level, view.queue_offset);
+            tracing::error!(level, queue_offset, "delayed message without a real topic skipped");
+            // Passed over together with the one in front of it.
+            match self.pending.last_mut() {
+                Some(last) => *last = next,
+                None => self.progress.set(self.level, next),
+            }
+            return;
+        };
+        let queue = self.store.queue(&message.topic, message.queue_id);
+        self.appender
+            .add(&queue, message.tag_hash, &message.draft(view));
+        self.pending.push(next);
+    }
+
+    /// Appends what is queued and notes how far the level has come.
+    async fn append(&mut self) -> Result<(), Interrupted> {
+        if self.gate.stopping.get() {
+            return Err(Interrupted::Stopping);
+        }
+        self.gate.appending.set(self.gate.appending.get() + 1);
+        let results = self.appender.append().await;
+        let noted = self.note(results);
+        self.gate.appending.set(self.gate.appending.get() - 1);
+        self.gate.idle.notify();
+        noted
+    }
+
+    fn note(&mut self, results: Vec<Result<Appended, NotAppended>>) -> Result<(), Interrupted> {
+        assert_eq!(results.len(), self.pending.len(), "a result for each message");
+        for (next, result) in self.pending.drain(..).zip(results) {
+            match result {
+                Ok(_) => {}
+                Err(NotAppended::Refused(error @ AppendError::TooLarge { .. })) => {
+                    tracing::error!(level = self.level, %error, "delayed message dropped");
+                }
+                Err(NotAppended::Refused(error)) => {
+                    return Err(Interrupted::Refused(error.to_string()));
+                }
+                Err(NotAppended::Closing) => return Err(Interrupted::Stopping),
+            }
+            self.progress.set(self.level, next);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! What the broker does for each request code, by family.
+//!
+//! `send` and `pull` run on the shard that read the request; everything else here runs beside the coordinator, on its
+//! tables. A handler answers at once or returns a future that will; it never waits while tables are borrowed.
+
+pub mod admin;
+pub mod client;
+pub mod lock;
+pub mod members;
+pub mod missing;
+pub mod offset;
+pub mod pull;
+pub mod query;
+pub mod send;
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use protocol::code::{request, response};
+use protocol::{Asked, Command, FieldError, Value, json, write_response};
+
+use crate::coordinator::Coordinator;
+use crate::messages::{ConnId, Refusal};
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    pub conn: ConnId,
+    pub peer: SocketAddr,
+}
+
+/// What goes back, whatever the encoding.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    pub code: i32,
+    pub remark: Option<Cow<'static, str>>,
+    pub fields: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn ok() -> Self {
+        Self {
+            code: response::SUCCESS,
+            ..Self::default()
+        }
+    }
+
+    pub fn with_body(body: Vec<u8>) -> Self {
+        Self { body, ..Self::ok() }
+    }
+
+    pub fn code(code: i32, remark: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            remark: Some(remark.into()),
+            ..Self::default()
+        }
+    }
+
+    pub fn field(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.fields.push((name, value.to_string()));
+        self
+    }
+
+    pub fn write(&self, out: &mut Vec<u8>, asked: Asked) {
+        let fields = self.fields.iter();
+        let fields: Vec<_> = fields
+            .map(|(name, value)| (*name, Value::Str(value)))
+            .collect();
+        write_response(
+            out,
+            asked,
+            self.code,
+            self.remark.as_deref(),
+            &fields,
+            &self.body,
+        );
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        Self::code(refusal.code, refusal.remark)
+    }
+}
+
+impl From<FieldError> for Refusal {
+    fn from(error: FieldError) -> Self {
+        Self {
+            code: response::SYSTEM_ERROR,
+            remark: error.to_string(),
+        }
+    }
+}
+
+impl From<json::Error> for Refusal {
+    fn from(error: json::Error) -> Self {
+        Self {
+            code: response::SYSTEM_ERROR,
+            remark: format!("the body cannot be read: {error}"),
+        }
+    }
+}
+
+pub fn refuse(code: i32, remark: impl Into<String>) -> Refusal {
+    Refusal {
+        code,
+        remark: remark.into(),
+    }
+}
+
+/// What a handler hands back.
+pub enum Reply {
+    Now(Answer),
+    Later(Pin<Box<dyn Future<Output = Answer>>>),
+}
+
+impl Reply {
+    pub fn later(answer: impl Future<Output = Answer> + 'static) -> Self {
+        Self::Later(Box::pin(answer))
+    }
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Now(answer)
+    }
+}
+
+type Handled = Result<Reply, Refusal>;
+
+/// Handles one request. The answer is queued now or later; a one-way request gets none.
+pub fn handle(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) {
+    let asked = Asked::from(command);
+    let wants_answer = !command.is_oneway();
+    match dispatch(coordinator, caller, command) {
+        Ok(Reply::Now(answer)) => {
+            if wants_answer {
+                coordinator.answer(caller, asked, &answer);
+            }
+        }
+        Ok(Reply::Later(answer)) => {
+            let coordinator = Rc::clone(coordinator);
+            reactor::spawn("late answer", async move {
+                let answer = answer.await;
+                if wants_answer {
+                    coordinator.answer(caller, asked, &answer);
+                    coordinator.outgoing.send_all().await;
+                }
+            });
+        }
+        Err(refusal) => {
+            tracing::debug!(
+                code = command.code,
+                answer = refusal.code,
+                remark = refusal.remark,
+                peer = %caller.peer,
+                "request refused"
+            );
+            if wants_answer {
+                coordinator.answer(caller, asked, &refusal.into());
+            }
+        }
+    }
+}
+
+/// The table of contents.
+fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
+    match command.code {
+        request::HEART_BEAT => client::heartbeat(coordinator, caller, command),
+        request::UNREGISTER_CLIENT => client::unregister(coordinator, caller, command),
+        request::CHECK_CLIENT_CONFIG => client::check(command),
+        request::GET_CONSUMER_LIST_BY_GROUP => members::of_group(coordinator, command),
+        request::GET_CONSUMER_CONNECTION_LIST => members::consumers(coordinator, command),
+        request::GET_PRODUCER_CONNECTION_LIST => members::producers(coordinator, command),
+        request::QUERY_CONSUMER_OFFSET => offset::query(coordinator, command),
+        request::UPDATE_CONSUMER_OFFSET => offset::update(coordinator, command),
+        request::GET_ALL_CONSUMER_OFFSET => offset::all(coordinator),
+        request::GET_ALL_DELAY_OFFSET => offset::all_delayed(coordinator),
+        request::SEARCH_OFFSET_BY_TIMESTAMP => query::offset_by_time(coordinator, command),
+        request::GET_MAX_OFFSET => query::max_offset(coordinator, command),
+        request::GET_MIN_OFFSET => query::min_offset(coordinator, command),
+        request::GET_EARLIEST_MSG_STORETIME => query::earliest_time(coordinator, command),
+        request::LOCK_BATCH_MQ => lock::lock(coordinator, command),
+        request::UNLOCK_BATCH_MQ => lock::unlock(coordinator, command),
+        request::UPDATE_AND_CREATE_TOPIC => admin::topics::create(coordinator, caller, command),
+        request::DELETE_TOPIC_IN_BROKER => admin::topics::delete(coordinator, caller, command),
+        request::GET_TOPIC_CONFIG => admin::topics::get(coordinator, command),
+        request::GET_ALL_TOPIC_CONFIG => admin::topics::all(coordinator, command),
+        request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => admin::topics::system_list(coordinator),
+        request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => {
+            admin::groups::create(coordinator, caller, command)
+        }
+        request::DELETE_SUBSCRIPTIONGROUP => admin::groups::delete(coordinator, caller, command),
+        request::GET_SUBSCRIPTIONGROUP_CONFIG => admin::groups::get(coordinator, command),
+        request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => admin::groups::all(coordinator, command),
+        request::UPDATE_BROKER_CONFIG => admin::settings::update(coordinator, caller, command),
+        request::GET_BROKER_CONFIG => admin::settings::get(coordinator),
+        request::GET_BROKER_RUNTIME_INFO => admin::runtime::info(coordinator),
+        request::GET_TOPIC_STATS_INFO => admin::stats::of_topic(coordinator, command),
+        request::GET_CONSUME_STATS => admin::stats::of_group(coordinator, command),
+        request::QUERY_TOPIC_CONSUME_BY_WHO => admin::stats::groups_of_topic(coordinator, command),
+        code => Err(refuse(
+            response::REQUEST_CODE_NOT_SUPPORTED,
+            format!(" request type {code} not supported"),
+        )),
+    }
+}

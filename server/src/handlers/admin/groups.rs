@@ -1,0 +1,108 @@
+//! Consumer groups by request: make, change, delete, show.
+
+use std::rc::Rc;
+
+use protocol::body::Body;
+use protocol::body::subscription_group::{SubscriptionGroupConfig, SubscriptionGroupTable};
+use protocol::code::response;
+use protocol::header::admin::GroupPage;
+use protocol::header::topic::{DeleteGroup, Group};
+use protocol::json::Dialect;
+use protocol::{Command, names};
+
+use super::topics::Page;
+use crate::coordinator::Coordinator;
+use crate::coordinator::journal::Entry;
+use crate::handlers::{Answer, Caller, Handled, Reply, refuse};
+
+/// 200
+pub fn create(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
+    let config = SubscriptionGroupConfig::from_json(command.body)?;
+    names::validate_group(&config.group_name)
+        .map_err(|error| refuse(response::INVALID_PARAMETER, error.to_string()))?;
+    tracing::info!(group = config.group_name, peer = %caller.peer, "group made or changed by request");
+    let entry = Entry::Group(config.clone());
+    coordinator
+        .tables()
+        .groups
+        .put(config, reactor::wall_ms());
+    coordinator.groups_changed();
+    Ok(keep(coordinator, entry))
+}
+
+fn keep(coordinator: &Rc<Coordinator>, entry: Entry) -> Reply {
+    let coordinator = Rc::clone(coordinator);
+    Reply::later(async move {
+        match coordinator.kept(&entry).await {
+            Ok(()) => Answer::ok(),
+            Err(refusal) => refusal.into(),
+        }
+    })
+}
+
+/// 207
+pub fn delete(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
+    let header = DeleteGroup::from(command)?;
+    let group = header.group.into_owned();
+    let removed = {
+        let mut tables = coordinator.tables();
+        if header.clean_offsets == Some(true) {
+            tables.offsets.remove_group(&group);
+        }
+        tables.groups.remove(&group, reactor::wall_ms())
+    };
+    if !removed {
+        return Ok(Answer::ok().into());
+    }
+    tracing::info!(group, peer = %caller.peer, "group deleted");
+    coordinator.groups_changed();
+    Ok(keep(coordinator, Entry::GroupGone(group)))
+}
+
+/// 352
+pub fn get(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
+    let group = Group::from(command)?.group;
+    // Asking for a group makes it, if groups make themselves.
+    let ensured = coordinator.ensure_group(&group).map_err(|_| {
+        refuse(
+            response::SUBSCRIPTION_GROUP_NOT_EXIST,
+            "No group in this broker",
+        )
+    })?;
+    if ensured.is_new {
+        coordinator.journal_entry(&Entry::Group((*ensured.value).clone()));
+    }
+    let body = ensured.value.to_json(Dialect::Fastjson1);
+    Ok(Answer::with_body(body).into())
+}
+
+/// 201: everything, or a page of it.
+pub fn all(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
+    let page = GroupPage::from(command)?;
+    let settings = coordinator.settings();
+    let tables = coordinator.tables();
+    let version = tables.groups.version();
+    let forbidden = tables.groups.forbidden().clone();
+    let table = tables.groups.snapshot();
+    let range = Page::of(
+        page.start,
+        page.groups_max,
+        page.data_version.as_deref(),
+        version,
+        settings.metadata_piece_max,
+    );
+    Ok(Reply::later(async move {
+        let total = table.len();
+        let body = reactor::offload("group table", move || {
+            let whole: SubscriptionGroupTable =
+                crate::coordinator::group_table(&table, forbidden, version);
+            let body = SubscriptionGroupTable {
+                subscription_group_table: range.take(whole.subscription_group_table),
+                ..whole
+            };
+            body.to_json(Dialect::Fastjson1)
+        })
+        .await;
+        Answer::with_body(body).field("totalGroupNum", total)
+    }))
+}
