@@ -1,6 +1,6 @@
 //! A server that the harness runs: started through the shell, its output in a file, ended with the harness.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{Error, Result};
 
+const LOG_TAIL_BYTES: usize = 2_000;
 const POLL: Duration = Duration::from_millis(5);
 
 pub struct Child {
@@ -51,6 +52,13 @@ impl Child {
 
     pub fn is_alive(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// The last lines of its output, to be shown when it fails.
+    pub fn log_tail(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let tail = &log[log.len().saturating_sub(LOG_TAIL_BYTES)..];
+        String::from_utf8_lossy(tail).into_owned()
     }
 
     /// SIGKILL, and waits until it is gone.

@@ -1,5 +1,6 @@
 //! `produce`, `consume` and `e2e`: one plan each, run and judged.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -167,12 +168,8 @@ pub fn end_to_end(command: EndToEnd) -> Result<()> {
     judge(&figures, command.check_order)
 }
 
-pub fn plan(
-    target: &Target,
-    broker: std::net::SocketAddr,
-    lanes: Vec<Lane>,
-    window: &Window,
-) -> Plan {
+/// A plan that does nothing yet.
+pub fn plan_at(broker: SocketAddr, lanes: Vec<Lane>, window: &Window) -> Plan {
     Plan {
         broker,
         lanes,
@@ -181,12 +178,20 @@ pub fn plan(
         warmup: Duration::from_secs_f64(window.warmup),
         duration: Duration::from_secs_f64(window.duration),
         stop_when: StopWhen::Time,
-        server_pid: target.pid,
-        cpu: target.cpu,
+        server_pid: None,
+        cpu: None,
         recorder: None,
         observer: None,
         joins_late: false,
         may_disconnect: false,
+    }
+}
+
+pub fn plan(target: &Target, broker: SocketAddr, lanes: Vec<Lane>, window: &Window) -> Plan {
+    Plan {
+        server_pid: target.pid,
+        cpu: target.cpu,
+        ..plan_at(broker, lanes, window)
     }
 }
 

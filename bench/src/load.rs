@@ -54,6 +54,8 @@ pub enum StopWhen {
     Time,
     /// Every queue has been read to its end (or the time is up).
     Drained,
+    /// So many messages have been acknowledged (or the time is up).
+    Acknowledged(u64),
 }
 
 /// Counters that another thread may watch, and the one thing it may say.
@@ -344,7 +346,7 @@ impl<'a> Generator<'a> {
                 self.live.measuring.store(true, Ordering::Relaxed);
                 false
             }
-            Phase::Window if now_ns >= self.phase_ends_ns || stopped || self.is_drained() => {
+            Phase::Window if now_ns >= self.phase_ends_ns || stopped || self.is_done() => {
                 self.phase = Phase::Draining;
                 self.phase_ends_ns = now_ns + DRAIN_LIMIT_NS;
                 self.ends = self.mark(now_ns);
@@ -365,12 +367,18 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn is_drained(&self) -> bool {
-        self.plan.stop_when == StopWhen::Drained
-            && self
+    fn is_done(&self) -> bool {
+        match self.plan.stop_when {
+            StopWhen::Time => false,
+            StopWhen::Drained => self
                 .consumers
                 .as_ref()
-                .is_some_and(|consumers| consumers.drained())
+                .is_some_and(|consumers| consumers.drained()),
+            StopWhen::Acknowledged(count) => {
+                let producers = self.producers.as_ref();
+                producers.is_some_and(|producers| producers.totals.acknowledged >= count)
+            }
+        }
     }
 
     /// While draining: every answer has come and every acknowledged message was read.

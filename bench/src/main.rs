@@ -3,6 +3,7 @@
 
 mod child;
 mod commands;
+mod compare;
 mod connection;
 mod control;
 mod error;
@@ -41,6 +42,8 @@ enum Command {
     E2e(commands::EndToEnd),
     /// What many topics and many parked long polls cost
     Topics(topics::Topics),
+    /// OrbitMQ and the real Apache RocketMQ side by side: medians and ratios
+    Compare(compare::Compare),
     /// Broken frames against a living broker and name server
     Fuzz(fuzz::Fuzz),
     /// Kill the broker under load again and again; nothing acknowledged may be lost
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Consume(command) => commands::consume(command),
         Command::E2e(command) => commands::end_to_end(command),
         Command::Topics(command) => topics::run(command),
+        Command::Compare(command) => compare::run(command),
         Command::Fuzz(command) => fuzz::run(command),
         Command::Kill(command) => kill::run(command),
     };
