@@ -1,0 +1,71 @@
+package orbitmq;
+
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.net.Socket;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+
+/** One orbit-broker process with its embedded name server, its own ports and its own store. */
+final class Broker {
+    private static final int NAMESRV_PORT = 39876;
+    private static final int LISTEN_PORT = 39911;
+    static final String NAMESRV = "127.0.0.1:" + NAMESRV_PORT;
+
+    private final Path binary;
+    private final Path home;
+    private Process process;
+
+    Broker(Path binary, Path home, String extraConf) throws IOException {
+        this.binary = binary;
+        this.home = home;
+        Files.createDirectories(home);
+        Files.writeString(home.resolve("broker.conf"), String.join("\n",
+            "brokerName=interop", "brokerIP1=127.0.0.1", "bindAddress=127.0.0.1",
+            "listenPort=" + LISTEN_PORT, "namesrvListenPort=" + NAMESRV_PORT,
+            "storePathRootDir=" + home.resolve("store"), "mappedFileSizeCommitLog=16777216", extraConf, ""));
+    }
+
+    void start() throws Exception {
+        process = new ProcessBuilder(List.of(binary.toString(), "-c", home.resolve("broker.conf").toString()))
+            .redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(home.resolve("log").toFile()))
+            .directory(home.toFile()).start();
+        long limit = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
+        while (!listens()) {
+            if (!process.isAlive() || System.nanoTime() > limit) {
+                throw new AssertionError("the broker does not listen on " + LISTEN_PORT + ":\n" + log());
+            }
+            Thread.onSpinWait();
+        }
+    }
+
+    /** SIGTERM: the exit code. */
+    int stop() throws InterruptedException {
+        process.destroy();
+        if (!process.waitFor(20, TimeUnit.SECONDS)) {
+            process.destroyForcibly().waitFor();
+            throw new AssertionError("the broker did not stop within 20 s of SIGTERM");
+        }
+        return process.exitValue();
+    }
+
+    /** SIGKILL. */
+    void kill() throws InterruptedException {
+        process.destroyForcibly().waitFor();
+    }
+
+    String log() throws IOException {
+        return Files.readString(home.resolve("log"));
+    }
+
+    private static boolean listens() {
+        try (Socket s = new Socket()) {
+            s.connect(new InetSocketAddress("127.0.0.1", LISTEN_PORT), 200);
+            return true;
+        } catch (IOException e) {
+            return false;
+        }
+    }
+}
