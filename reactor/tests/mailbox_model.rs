@@ -171,7 +171,9 @@ fn many_threads_lose_nothing_and_keep_each_senders_order() {
         }
     }
     assert_eq!(next, [ITEMS; SENDERS as usize]);
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
 }
 
 #[test]

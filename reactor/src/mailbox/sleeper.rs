@@ -62,12 +62,10 @@ impl Sleeper {
 
     /// True when the cell is the owner's, false when a wake is being delivered.
     fn take_back(&self) -> bool {
-        match self.state.compare_exchange(
-            ASLEEP,
-            AWAKE,
-            Ordering::Acquire,
-            Ordering::Acquire,
-        ) {
+        match self
+            .state
+            .compare_exchange(ASLEEP, AWAKE, Ordering::Acquire, Ordering::Acquire)
+        {
             Ok(_) => true,
             Err(state) => state == AWAKE,
         }

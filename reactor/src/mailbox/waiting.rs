@@ -50,7 +50,9 @@ impl<T> Waiting<T> {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Line<T>> {
         // Nothing that can panic runs under the lock, save a waker's clone.
-        self.line.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.line
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Queues up and returns the ticket to ask with.

@@ -1,0 +1,130 @@
+//! Directories and whole files of a simulated disk, as `crate::fs` offers them. Everything happens at once.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+};
+
+use super::{
+    Core,
+    disk::{Disk, State},
+};
+
+/// Process ids of simulated processes begin here.
+const PID_BASE: u32 = 1000;
+
+/// Without `.` and doubled separators, so that one file has one name.
+pub(super) fn normal(path: &Path) -> PathBuf {
+    path.components()
+        .filter(|part| !matches!(part, std::path::Component::CurDir))
+        .collect()
+}
+
+pub(crate) fn list(core: &Rc<Core>, directory: &Path) -> io::Result<Vec<String>> {
+    core.disk.with(|state| state.list(&normal(directory)))
+}
+
+pub(crate) fn create_dir_all(core: &Rc<Core>, directory: &Path) -> io::Result<()> {
+    core.disk.with(|state| state.make_dirs(&normal(directory)))
+}
+
+pub(crate) fn exists(core: &Rc<Core>, path: &Path) -> bool {
+    let found = core.disk.with(|state| Ok(state.exists(&normal(path))));
+    found.unwrap_or(false)
+}
+
+pub(crate) fn rename(core: &Rc<Core>, from: &Path, to: &Path) -> io::Result<()> {
+    core.disk
+        .with(|state| state.rename(&normal(from), &normal(to)))
+}
+
+pub(crate) fn remove_file(core: &Rc<Core>, path: &Path) -> io::Result<()> {
+    core.disk.with(|state| state.remove_file(&normal(path)))
+}
+
+pub(crate) fn remove_dir_all(core: &Rc<Core>, directory: &Path) -> io::Result<()> {
+    core.disk
+        .with(|state| state.remove_dir_all(&normal(directory)))
+}
+
+pub(crate) fn sync_dir(core: &Rc<Core>, directory: &Path) -> io::Result<()> {
+    core.disk.with(|state| state.sync_dir(&normal(directory)))
+}
+
+pub(crate) fn read(core: &Rc<Core>, path: &Path) -> io::Result<Vec<u8>> {
+    core.disk.with(|state| {
+        let inode = state.find(&normal(path))?;
+        let mut bytes = vec![0; inode.len() as usize];
+        let count = state.read(&inode, &mut bytes, 0)?;
+        assert_eq!(count, bytes.len(), "nobody shortens the file meanwhile");
+        Ok(bytes)
+    })
+}
+
+pub(crate) fn replace(core: &Rc<Core>, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = normal(path);
+    let temporary = with_suffix(&path, ".tmp");
+    core.disk.with(|state| {
+        overwrite(state, &temporary, bytes)?;
+        if state.exists(&path) {
+            state.rename(&path, &with_suffix(&path, ".bak"))?;
+        }
+        state.rename(&temporary, &path)?;
+        state.sync_dir(path.parent().unwrap_or(Path::new("")))
+    })
+}
+
+/// A new durable content for a file, whose name may still be lost.
+fn overwrite(state: &mut State, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let inode = state.find_or_create(path)?;
+    inode.set_len(0)?;
+    state.write(&inode, bytes, 0)?;
+    let snapshot = state.begin_sync(&inode);
+    state.end_sync(&inode, snapshot)
+}
+
+pub(crate) fn free_bytes(core: &Rc<Core>, _path: &Path) -> io::Result<u64> {
+    core.disk.with(|state| Ok(state.free_bytes()))
+}
+
+pub(crate) fn total_bytes(core: &Rc<Core>, _path: &Path) -> io::Result<u64> {
+    core.disk.with(|state| Ok(state.total_bytes()))
+}
+
+pub(crate) fn lock(core: &Rc<Core>, path: &Path) -> io::Result<LockFile> {
+    let path = normal(path);
+    let pid = PID_BASE + core.placement.process;
+    let number = core.disk.with(|state| {
+        let inode = state.find_or_create(&path)?;
+        let number = state.lock(&path)?;
+        inode.set_len(0)?;
+        state.write(&inode, pid.to_string().as_bytes(), 0)?;
+        Ok(number)
+    })?;
+    Ok(LockFile {
+        disk: core.disk.clone(),
+        path,
+        number,
+    })
+}
+
+/// Held until dropped, or until its process ends.
+pub(crate) struct LockFile {
+    disk: Arc<Disk>,
+    path: PathBuf,
+    number: u64,
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        self.disk.unlock(&self.path, self.number);
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
