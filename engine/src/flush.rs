@@ -59,16 +59,24 @@ impl Flusher {
         Ok(())
     }
 
+    /// Resumes when no sync is in flight; none is started before the caller suspends again.
+    pub async fn settle(&self) {
+        while self.busy.get() {
+            self.idle.notified().await;
+        }
+        self.idle.notify();
+    }
+
     /// Syncs by the clock, for as long as the store is open and well.
     pub async fn run(&self, config: FlushConfig) {
         let log = self.store.log();
-        let mut synced_at = reactor::turn_time();
+        let mut synced_at = reactor::now();
         loop {
             reactor::sleep(Duration::from_millis(config.interval_ms)).await;
             if log.is_poisoned() {
                 return;
             }
-            let now = reactor::turn_time();
+            let now = reactor::now();
             match due(log, &config, synced_at, now) {
                 Due::Nothing => synced_at = now,
                 Due::Later => {}

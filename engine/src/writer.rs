@@ -235,6 +235,8 @@ impl Writer {
     /// Flushes everything, brings the checkpoint up to the end, and marks the store as closed in order.
     pub async fn close(mut self) -> io::Result<()> {
         self.publish();
+        // A sync must not be cancelled: its error would be lost.
+        self.flusher.settle().await;
         self.stop_tasks();
         self.flusher.sync_to(self.store.log().written()).await?;
         self.keeper.finish().await;
