@@ -1,4 +1,5 @@
 //! The simulated disk: what survives which failure.
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
 use std::{io::ErrorKind, net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
 //! The simulated network: streams stay whole and in order, and failures look like those of TCP.
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,4 +1,5 @@
 //! Clock, cores and determinism of the simulated world.
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
 use std::{
     cell::{Cell, RefCell},
