@@ -5,13 +5,13 @@
 
 use std::borrow::Cow;
 
+use crate::frame::HEADER_BYTES_MAX;
 use crate::text::Text;
 
 /// More fields than this in one header is an attack, not a request.
 pub const FIELDS_MAX: usize = 256;
 
 const FIELDS_INLINE: usize = 24;
-const ESCAPED: u32 = 1 << 31;
 
 /// A field that is missing or unreadable; the request is answered with it, the connection lives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,13 +22,49 @@ pub enum FieldError {
     NotANumber { name: &'static str, value: String },
 }
 
-/// Where a name and its value lie in the header. `value_len` carries the escape mark.
+/// Where a piece of text lies in the header, and whether it has escapes: one word, so that it
+/// travels in a register. A header has 24 bits of length.
+///
+/// ```text
+/// | position: 32 | escaped: 1 | length: 31 |
+/// ```
+#[derive(Clone, Copy, Default, PartialEq)]
+pub(crate) struct Span(u64);
+
+impl Span {
+    const ESCAPED: u64 = 1 << 31;
+    /// No place in any header.
+    pub(crate) const NOWHERE: Span = Span(u64::MAX);
+
+    #[inline]
+    pub(crate) fn new(at: usize, end: usize, escaped: bool) -> Span {
+        debug_assert!(at <= end && end <= HEADER_BYTES_MAX);
+        let escaped = u64::from(escaped) * Span::ESCAPED;
+        Span((at as u64) << 32 | escaped | (end - at) as u64)
+    }
+
+    #[inline]
+    pub(crate) fn bytes(self, header: &[u8]) -> &[u8] {
+        let at = (self.0 >> 32) as usize;
+        let len = (self.0 & (Span::ESCAPED - 1)) as usize;
+        &header[at..at + len]
+    }
+
+    #[inline]
+    pub(crate) fn text(self, header: &[u8]) -> Text<'_> {
+        Text::scanned(self.bytes(header), self.0 & Span::ESCAPED != 0)
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 & (Span::ESCAPED - 1) == 0
+    }
+}
+
+/// A name and its value.
 #[derive(Clone, Copy, Default)]
 struct Slot {
-    name_at: u32,
-    name_len: u32,
-    value_at: u32,
-    value_len: u32,
+    name: Span,
+    value: Span,
 }
 
 const _: () = assert!(std::mem::size_of::<Slot>() == 16);
@@ -64,36 +100,37 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Adds a field by its positions in the header.
-    pub(crate) fn add(
-        &mut self,
-        name: (usize, usize),
-        value: (usize, usize),
-        escaped: bool,
-    ) -> Added {
-        debug_assert!(name.0 + name.1 <= self.header.len());
-        debug_assert!(value.0 + value.1 <= self.header.len());
-        let slot = Slot {
-            name_at: name.0 as u32,
-            name_len: name.1 as u32,
-            value_at: value.0 as u32,
-            value_len: value.1 as u32 | if escaped { ESCAPED } else { 0 },
-        };
-        let name = &self.header[name.0..name.0 + name.1];
-        let bit = 1 << name_hash(name);
-        if self.seen & bit != 0
-            && let Some(at) = (0..self.len).find(|&at| self.name_of(self.slot(at)) == name)
+    /// Adds a field by its places in the header.
+    #[inline]
+    pub(crate) fn add(&mut self, name: Span, value: Span) -> Added {
+        let bit = 1u64 << name_hash(name.bytes(self.header));
+        let slot = Slot { name, value };
+        if self.seen & bit == 0
+            && let Some(free) = self.inline.get_mut(self.len)
         {
-            match at.checked_sub(FIELDS_INLINE) {
-                None => self.inline[at] = slot,
-                Some(at) => self.more[at] = slot,
-            }
+            self.seen |= bit;
+            *free = slot;
+            self.len += 1;
+            return Added::New;
+        }
+        self.add_slowly(slot)
+    }
+
+    /// Behind the inline slots, or when the name may have been there before.
+    fn add_slowly(&mut self, slot: Slot) -> Added {
+        let name = slot.name.bytes(self.header);
+        self.seen |= 1 << name_hash(name);
+        let header = self.header;
+        let mut slots = self.inline[..self.len.min(FIELDS_INLINE)]
+            .iter_mut()
+            .chain(&mut self.more);
+        if let Some(same) = slots.find(|slot| slot.name.bytes(header) == name) {
+            *same = slot;
             return Added::Replaced;
         }
         if self.len == FIELDS_MAX {
             return Added::Full;
         }
-        self.seen |= bit;
         match self.inline.get_mut(self.len) {
             Some(free) => *free = slot,
             None => self.more.push(slot),
@@ -111,18 +148,23 @@ impl<'a> Fields<'a> {
     }
 
     /// All fields in wire order; names in wire form.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Text<'a>)> + '_ {
-        (0..self.len).map(|at| {
-            let slot = self.slot(at);
-            (self.name_of(slot), self.value_of(slot))
-        })
+        let header = self.header;
+        self.slots()
+            .map(move |slot| (slot.name.bytes(header), slot.value.text(header)))
     }
 
     pub fn get(&self, name: &str) -> Option<Text<'a>> {
-        (0..self.len)
-            .map(|at| self.slot(at))
-            .find(|slot| self.name_of(slot) == name.as_bytes())
-            .map(|slot| self.value_of(slot))
+        self.slots()
+            .find(|slot| slot.name.bytes(self.header) == name.as_bytes())
+            .map(|slot| slot.value.text(self.header))
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.inline[..self.len.min(FIELDS_INLINE)]
+            .iter()
+            .chain(&self.more)
     }
 
     pub fn string(&self, name: &str) -> Option<Cow<'a, str>> {
@@ -161,24 +203,6 @@ impl<'a> Fields<'a> {
     pub fn required_bool(&self, name: &'static str) -> Result<bool, FieldError> {
         self.bool(name)?.ok_or(FieldError::Missing(name))
     }
-
-    fn slot(&self, at: usize) -> &Slot {
-        match at.checked_sub(FIELDS_INLINE) {
-            None => &self.inline[at],
-            Some(at) => &self.more[at],
-        }
-    }
-
-    fn name_of(&self, slot: &Slot) -> &'a [u8] {
-        let at = slot.name_at as usize;
-        &self.header[at..at + slot.name_len as usize]
-    }
-
-    fn value_of(&self, slot: &Slot) -> Text<'a> {
-        let at = slot.value_at as usize;
-        let len = (slot.value_len & !ESCAPED) as usize;
-        Text::scanned(&self.header[at..at + len], slot.value_len & ESCAPED != 0)
-    }
 }
 
 impl std::fmt::Debug for Fields<'_> {
@@ -193,6 +217,7 @@ impl std::fmt::Debug for Fields<'_> {
 }
 
 /// 0..64. One-letter names (the hot header) all differ.
+#[inline]
 fn name_hash(name: &[u8]) -> u32 {
     match name {
         [] => 0,
@@ -224,12 +249,16 @@ fn not_a_number(name: &'static str, text: Text<'_>) -> FieldError {
 mod tests {
     use super::*;
 
-    fn filled(count: usize, header: &mut Vec<u8>) -> Vec<(usize, usize)> {
+    fn span(at: usize, len: usize) -> Span {
+        Span::new(at, at + len, false)
+    }
+
+    fn filled(count: usize, header: &mut Vec<u8>) -> Vec<Span> {
         (0..count)
             .map(|number| {
                 let at = header.len();
                 header.extend_from_slice(format!("n{number}").as_bytes());
-                (at, header.len() - at)
+                span(at, header.len() - at)
             })
             .collect()
     }
@@ -240,7 +269,7 @@ mod tests {
         let names = filled(FIELDS_MAX, &mut header);
         let mut fields = Fields::new(&header);
         for &name in &names {
-            assert_eq!(fields.add(name, name, false), Added::New);
+            assert_eq!(fields.add(name, name), Added::New);
         }
         assert_eq!(fields.len(), FIELDS_MAX);
         assert!(fields.get("n0").is_some() && fields.get("n255").is_some());
@@ -252,18 +281,15 @@ mod tests {
         let mut header = Vec::new();
         let names = filled(FIELDS_MAX + 1, &mut header);
         let mut fields = Fields::new(&header);
-        let last = names
-            .into_iter()
-            .map(|name| fields.add(name, name, false))
-            .last();
+        let last = names.into_iter().map(|name| fields.add(name, name)).last();
         assert_eq!(last, Some(Added::Full));
     }
 
     #[test]
     fn a_repeated_name_replaces_the_value() {
         let mut fields = Fields::new(b"ab12");
-        assert_eq!(fields.add((0, 1), (2, 1), false), Added::New);
-        assert_eq!(fields.add((0, 1), (3, 1), false), Added::Replaced);
+        assert_eq!(fields.add(span(0, 1), span(2, 1)), Added::New);
+        assert_eq!(fields.add(span(0, 1), span(3, 1)), Added::Replaced);
         assert_eq!(fields.required_i32("a"), Ok(2));
         assert_eq!(fields.len(), 1);
     }
@@ -271,7 +297,7 @@ mod tests {
     #[test]
     fn missing_and_unreadable_fields_say_their_name() {
         let mut fields = Fields::new(b"abc");
-        fields.add((0, 1), (1, 2), false);
+        fields.add(span(0, 1), span(1, 2));
         assert_eq!(fields.required_i64("x"), Err(FieldError::Missing("x")));
         assert!(fields.i32("a").unwrap_err().to_string().contains("<a>"));
         assert_eq!(fields.i32("x"), Ok(None));

@@ -9,8 +9,7 @@
 //! counts. An empty value is an absent one, as in RocketMQ.
 
 use crate::command::{Command, DecodeError, Language};
-use crate::fields::Added;
-use crate::text::Text;
+use crate::fields::{Added, Fields, Span};
 
 /// Everything before the remark.
 pub(crate) const FIXED_BYTES: usize = 2 + 1 + 2 + 4 + 4;
@@ -25,34 +24,27 @@ pub(crate) fn read<'a>(header: &'a [u8], command: &mut Command<'a>) -> Result<()
     command.opaque = i32::from_be_bytes(scan.array()?);
     command.flag = i32::from_be_bytes(scan.array()?);
     debug_assert_eq!(scan.at, FIXED_BYTES);
-    let (at, len) = scan.long_string()?;
-    if len > 0 {
-        command.remark = Some(Text::plain(&header[at..at + len]));
+    let remark = scan.long_string()?;
+    if !remark.is_empty() {
+        command.remark = Some(remark.text(header));
     }
-    let (at, len) = scan.long_string()?;
-    if scan.at != header.len() {
-        return Err(DecodeError::Binary("bytes behind the fields"));
+    let fields_len = i32::from_be_bytes(scan.array()?);
+    if usize::try_from(fields_len) != Ok(header.len() - scan.at) {
+        return Err(DecodeError::Binary(
+            "fields that do not end with the header",
+        ));
     }
-    fields(header, at, at + len, command)
+    fields(&mut scan, &mut command.fields)
 }
 
-fn fields<'a>(
-    header: &'a [u8],
-    start: usize,
-    end: usize,
-    command: &mut Command<'a>,
-) -> Result<(), DecodeError> {
-    let mut scan = Scan {
-        header: &header[..end],
-        at: start,
-    };
-    while scan.at < end {
+fn fields(scan: &mut Scan<'_>, fields: &mut Fields<'_>) -> Result<(), DecodeError> {
+    while scan.at < scan.header.len() {
         let name = scan.short_string()?;
         let value = scan.long_string()?;
-        if value.1 == 0 {
+        if value.is_empty() {
             continue;
         }
-        if command.fields.add(name, value, false) == Added::Full {
+        if fields.add(name, value) == Added::Full {
             return Err(DecodeError::TooManyFields);
         }
     }
@@ -65,32 +57,37 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let found = self.header[self.at..].first_chunk::<N>();
+        let found = found.ok_or(DecodeError::Truncated)?;
         self.at += N;
-        found.copied().ok_or(DecodeError::Truncated)
+        Ok(*found)
     }
 
-    /// Position and length of a string with a two-byte length.
-    fn short_string(&mut self) -> Result<(usize, usize), DecodeError> {
+    /// A string with a two-byte length.
+    #[inline]
+    fn short_string(&mut self) -> Result<Span, DecodeError> {
         let len = i16::from_be_bytes(self.array()?);
         self.take(i32::from(len))
     }
 
-    /// Position and length of a string with a four-byte length.
-    fn long_string(&mut self) -> Result<(usize, usize), DecodeError> {
+    /// A string with a four-byte length.
+    #[inline]
+    fn long_string(&mut self) -> Result<Span, DecodeError> {
         let len = i32::from_be_bytes(self.array()?);
         self.take(len)
     }
 
-    fn take(&mut self, len: i32) -> Result<(usize, usize), DecodeError> {
+    #[inline]
+    fn take(&mut self, len: i32) -> Result<Span, DecodeError> {
         let len = usize::try_from(len).map_err(|_| DecodeError::Binary("a negative length"))?;
         if len > self.header.len() - self.at {
             return Err(DecodeError::Binary("a string longer than the header"));
         }
-        let place = (self.at, len);
+        let span = Span::new(self.at, self.at + len, false);
         self.at += len;
-        Ok(place)
+        Ok(span)
     }
 }
 

@@ -9,7 +9,7 @@
 //! as values, and add keys of their own; all of that is read. Nesting is bounded.
 
 use crate::command::{Command, DecodeError, Language};
-use crate::fields::Added;
+use crate::fields::{Added, Fields, Span};
 use crate::text::Text;
 
 /// How deep an unknown value may nest before the header counts as broken.
@@ -20,25 +20,33 @@ pub(crate) fn read<'a>(header: &'a [u8], command: &mut Command<'a>) -> Result<()
     let mut scan = Scan {
         bytes: header,
         at: 0,
+        broken: Broken::Object,
     };
-    let mut seen = 0u8;
-    scan.members(|scan, name| top_level(scan, &header[name.at..name.end], command, &mut seen))?;
-    scan.blanks();
-    if scan.at != header.len() {
-        return Err(scan.broken("bytes behind the object"));
+    match outer_object(&mut scan, command) {
+        Some(()) => Ok(()),
+        None => Err(scan.broken.at(scan.at)),
     }
-    Ok(())
+}
+
+fn outer_object<'a>(scan: &mut Scan<'a>, command: &mut Command<'a>) -> Option<()> {
+    let mut seen = 0u8;
+    scan.members(|scan, name| outer_member(scan, name, command, &mut seen))?;
+    scan.blanks();
+    if scan.at != scan.bytes.len() {
+        return scan.fail(Broken::Trailing);
+    }
+    Some(())
 }
 
 /// One member of the outer object. A key that comes twice is refused: two readers could disagree
 /// about it.
-fn top_level<'a>(
+fn outer_member<'a>(
     scan: &mut Scan<'a>,
-    name: &[u8],
+    name: Span,
     command: &mut Command<'a>,
     seen: &mut u8,
-) -> Result<(), DecodeError> {
-    let bit: u8 = match name {
+) -> Option<()> {
+    let bit: u8 = match name.bytes(scan.bytes) {
         b"code" => 1,
         b"extFields" => 1 << 1,
         b"flag" => 1 << 2,
@@ -49,37 +57,34 @@ fn top_level<'a>(
         _ => return scan.skip(),
     };
     if *seen & bit != 0 {
-        return Err(scan.broken("a key comes twice"));
+        return scan.fail(Broken::KeyTwice);
     }
     *seen |= bit;
-    match name {
-        b"code" => command.code = scan.i32()?,
-        b"flag" => command.flag = scan.i32()?,
-        b"opaque" => command.opaque = scan.i32()?,
-        b"version" => command.version = scan.i32()?,
-        b"language" => command.language = scan.value()?.map_or(Language::OTHER, language),
-        b"remark" => command.remark = scan.value()?,
-        _ => return ext_fields(scan, command),
+    match bit {
+        0b1 => command.code = scan.i32()?,
+        0b10 => ext_fields(scan, &mut command.fields)?,
+        0b100 => command.flag = scan.i32()?,
+        0b1000 => command.language = scan.text()?.map_or(Language::OTHER, language),
+        0b1_0000 => command.opaque = scan.i32()?,
+        0b10_0000 => command.version = scan.i32()?,
+        _ => command.remark = scan.text()?,
     }
-    Ok(())
+    Some(())
 }
 
-fn ext_fields<'a>(scan: &mut Scan<'a>, command: &mut Command<'a>) -> Result<(), DecodeError> {
-    if scan.literal(b"null") {
-        return Ok(());
+fn ext_fields<'a>(scan: &mut Scan<'a>, fields: &mut Fields<'a>) -> Option<()> {
+    if scan.null() {
+        return Some(());
     }
     scan.members(|scan, name| {
-        scan.blanks();
-        // A null value is an absent field.
-        let Some(span) = scan.span()? else {
-            return Ok(());
-        };
-        let value = (span.at, span.end - span.at);
-        let name = (name.at, name.end - name.at);
-        match command.fields.add(name, value, span.escaped) {
-            Added::New => Ok(()),
-            Added::Replaced => Err(scan.broken("a field comes twice")),
-            Added::Full => Err(DecodeError::TooManyFields),
+        let value = scan.value()?;
+        if value == NULL {
+            return Some(());
+        }
+        match fields.add(name, value) {
+            Added::New => Some(()),
+            Added::Replaced => scan.fail(Broken::FieldTwice),
+            Added::Full => scan.fail(Broken::TooManyFields),
         }
     })
 }
@@ -92,218 +97,265 @@ fn language(value: Text<'_>) -> Language {
     }
 }
 
-/// Positions of a string's inside, or of a bare number or word.
+/// What is wrong; kept in the scanner, so that what its functions return fits registers.
 #[derive(Clone, Copy)]
-struct Span {
-    at: usize,
-    end: usize,
-    escaped: bool,
+enum Broken {
+    Object,
+    Colon,
+    Comma,
+    Value,
+    PlainValue,
+    Number,
+    String,
+    StringEnd,
+    Escape,
+    Depth,
+    KeyTwice,
+    FieldTwice,
+    TooManyFields,
+    Trailing,
 }
 
+impl Broken {
+    #[cold]
+    fn at(self, at: usize) -> DecodeError {
+        let what = match self {
+            Broken::Object => "an object should start here",
+            Broken::Colon => "a colon should follow the name",
+            Broken::Comma => "a comma or a closing brace should follow",
+            Broken::Value => "a value should stand here",
+            Broken::PlainValue => "a plain value should stand here",
+            Broken::Number => "a number should stand here",
+            Broken::String => "a string should start here",
+            Broken::StringEnd => "a string without an end",
+            Broken::Escape => "an unknown escape",
+            Broken::Depth => "nested too deeply",
+            Broken::KeyTwice => "a key comes twice",
+            Broken::FieldTwice => "a field comes twice",
+            Broken::Trailing => "bytes behind the object",
+            Broken::TooManyFields => return DecodeError::TooManyFields,
+        };
+        DecodeError::Json { at, what }
+    }
+}
+
+/// In place of a value: the word null. No string has these bounds, since it stands in quotes.
+const NULL: Span = Span::NOWHERE;
+
+/// `None` from one of its functions means that the header is broken, and `broken` says how.
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
+    broken: Broken,
 }
 
 impl<'a> Scan<'a> {
+    #[cold]
+    fn fail<T>(&mut self, broken: Broken) -> Option<T> {
+        self.broken = broken;
+        None
+    }
+
     /// An object: calls `each` behind the colon of every member, which must read the value.
-    fn members(
-        &mut self,
-        mut each: impl FnMut(&mut Scan<'a>, Span) -> Result<(), DecodeError>,
-    ) -> Result<(), DecodeError> {
+    #[inline]
+    fn members(&mut self, mut each: impl FnMut(&mut Scan<'a>, Span) -> Option<()>) -> Option<()> {
         self.blanks();
-        self.expect(b'{', "an object should start here")?;
+        self.expect(b'{', Broken::Object)?;
         self.blanks();
         if self.take(b'}') {
-            return Ok(());
+            return Some(());
         }
         loop {
-            self.blanks();
-            let name = self.string()?;
-            self.blanks();
-            self.expect(b':', "a colon should follow the name")?;
+            let name = self.name()?;
             each(self, name)?;
             self.blanks();
             if self.take(b'}') {
-                return Ok(());
+                return Some(());
             }
-            self.expect(b',', "a comma or a closing brace should follow")?;
+            self.expect(b',', Broken::Comma)?;
         }
     }
 
-    /// A string, number or word; `None` for null.
-    fn value(&mut self) -> Result<Option<Text<'a>>, DecodeError> {
+    /// The name of a member and the colon behind it.
+    #[inline]
+    fn name(&mut self) -> Option<Span> {
+        // A send has almost only names of one letter.
+        if let [b'"', letter, b'"', b':', ..] = self.bytes[self.at..]
+            && letter.is_ascii_alphanumeric()
+        {
+            self.at += 4;
+            return Some(Span::new(self.at - 3, self.at - 2, false));
+        }
         self.blanks();
-        let span = self.span()?;
-        Ok(span.map(|span| Text::scanned(&self.bytes[span.at..span.end], span.escaped)))
+        let name = self.string()?;
+        self.blanks();
+        self.expect(b':', Broken::Colon)?;
+        Some(name)
     }
 
-    fn i32(&mut self) -> Result<i32, DecodeError> {
-        match self.value()? {
-            None => Ok(0),
-            Some(text) => text
-                .parse_i32()
-                .ok_or_else(|| self.broken("a number should stand here")),
-        }
-    }
-
-    fn span(&mut self) -> Result<Option<Span>, DecodeError> {
+    /// A string, number or word, or [`NULL`].
+    #[inline]
+    fn value(&mut self) -> Option<Span> {
+        self.blanks();
         match self.bytes.get(self.at) {
-            Some(b'"') => self.string().map(Some),
-            Some(b'{' | b'[') => Err(self.broken("a plain value should stand here")),
+            Some(b'"') => self.string(),
+            Some(b'{' | b'[') => self.fail(Broken::PlainValue),
             _ => self.bare(),
         }
     }
 
+    fn text(&mut self) -> Option<Option<Text<'a>>> {
+        let value = self.value()?;
+        Some((value != NULL).then(|| value.text(self.bytes)))
+    }
+
+    fn i32(&mut self) -> Option<i32> {
+        match self.text()? {
+            None => Some(0),
+            Some(text) => match text.parse_i32() {
+                None => self.fail(Broken::Number),
+                number => number,
+            },
+        }
+    }
+
     /// A number, true, false or null.
-    fn bare(&mut self) -> Result<Option<Span>, DecodeError> {
+    fn bare(&mut self) -> Option<Span> {
         let start = self.at;
         while let Some(byte) = self.bytes.get(self.at)
             && (byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.'))
         {
             self.at += 1;
         }
-        let span = Span {
-            at: start,
-            end: self.at,
-            escaped: false,
-        };
         match &self.bytes[start..self.at] {
-            b"null" => Ok(None),
-            b"true" | b"false" => Ok(Some(span)),
-            [b'-' | b'0'..=b'9', ..] => Ok(Some(span)),
+            b"null" => Some(NULL),
+            b"true" | b"false" | [b'-' | b'0'..=b'9', ..] => Some(Span::new(start, self.at, false)),
             _ => {
                 self.at = start;
-                Err(self.broken("a value should stand here"))
+                self.fail(Broken::Value)
             }
         }
     }
 
     /// A string; escapes are checked here so that nobody has to later.
-    fn string(&mut self) -> Result<Span, DecodeError> {
-        self.expect(b'"', "a string should start here")?;
+    #[inline]
+    fn string(&mut self) -> Option<Span> {
+        self.expect(b'"', Broken::String)?;
         let start = self.at;
+        let mut at = start;
         let mut escaped = false;
         loop {
-            self.at += quote_or_backslash(&self.bytes[self.at..]);
-            match self.bytes.get(self.at) {
+            at += quote_or_backslash(&self.bytes[at..]);
+            match self.bytes.get(at) {
                 Some(b'"') => break,
-                Some(_) => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                None => return Err(self.broken("a string without an end")),
+                Some(_) => match escape_len(&self.bytes[at..]) {
+                    0 => return self.fail(Broken::Escape),
+                    length => {
+                        escaped = true;
+                        at += length;
+                    }
+                },
+                None => return self.fail(Broken::StringEnd),
             }
         }
-        let end = self.at;
-        self.at += 1;
-        Ok(Span {
-            at: start,
-            end,
-            escaped,
-        })
+        self.at = at + 1;
+        Some(Span::new(start, at, escaped))
     }
 
-    fn escape(&mut self) -> Result<(), DecodeError> {
-        let length = match self.bytes[self.at..] {
-            [
-                _,
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
-                ..,
-            ] => 2,
-            [_, b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(u8::is_ascii_hexdigit) => 6,
-            _ => return Err(self.broken("an unknown escape")),
-        };
-        self.at += length;
-        Ok(())
-    }
-
-    /// Passes over a value of any shape, without recursion.
-    fn skip(&mut self) -> Result<(), DecodeError> {
+    /// Passes over a value of any shape, without recursion. Looks only at what it needs to find
+    /// the value's end.
+    fn skip(&mut self) -> Option<()> {
         let mut depth = 0usize;
         loop {
             self.blanks();
             match self.bytes.get(self.at) {
-                Some(b'"') => {
-                    self.string()?;
-                }
+                Some(b'"') => drop(self.string()?),
                 Some(b'{' | b'[') => {
                     depth += 1;
                     self.at += 1;
                     if depth > DEPTH_MAX {
-                        return Err(self.broken("nested too deeply"));
+                        return self.fail(Broken::Depth);
                     }
-                    continue;
                 }
-                Some(b'}' | b']' | b',' | b':') if depth > 0 => {
-                    if matches!(self.bytes[self.at], b'}' | b']') {
-                        depth -= 1;
-                    }
+                Some(b'}' | b']') if depth > 0 => {
+                    depth -= 1;
                     self.at += 1;
-                    if depth > 0 {
-                        continue;
-                    }
                 }
-                _ => {
-                    self.bare()?;
-                }
+                Some(b',' | b':') if depth > 0 => self.at += 1,
+                _ => drop(self.bare()?),
             }
             if depth == 0 {
-                return Ok(());
+                return Some(());
             }
         }
     }
 
+    #[inline]
     fn blanks(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.at) {
             self.at += 1;
         }
     }
 
-    fn literal(&mut self, word: &[u8]) -> bool {
+    fn null(&mut self) -> bool {
         self.blanks();
-        let found = self.bytes[self.at..].starts_with(word);
+        let found = self.bytes[self.at..].starts_with(b"null");
         if found {
-            self.at += word.len();
+            self.at += b"null".len();
         }
         found
     }
 
+    #[inline]
     fn take(&mut self, byte: u8) -> bool {
         let found = self.bytes.get(self.at) == Some(&byte);
         self.at += usize::from(found);
         found
     }
 
-    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), DecodeError> {
+    #[inline]
+    fn expect(&mut self, byte: u8, broken: Broken) -> Option<()> {
         if self.take(byte) {
-            Ok(())
+            Some(())
         } else {
-            Err(self.broken(what))
+            self.fail(broken)
         }
     }
+}
 
-    #[cold]
-    fn broken(&self, what: &'static str) -> DecodeError {
-        DecodeError::Json { at: self.at, what }
+/// The length of the escape at the start of `bytes`; 0 if there is no such escape.
+#[inline]
+fn escape_len(bytes: &[u8]) -> usize {
+    match bytes {
+        // The separators of properties are nearly all the escapes there are.
+        [_, b'u', b'0', b'0', b'0', b'1' | b'2', ..] => 6,
+        [_, b'u', digits @ ..] => match digits.first_chunk::<4>() {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => 6,
+            _ => 0,
+        },
+        [
+            _,
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
+            ..,
+        ] => 2,
+        _ => 0,
     }
 }
 
 /// Where the first `"` or `\` is, eight bytes at a step; the length when there is none.
+#[inline]
 fn quote_or_backslash(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("chunks of eight"));
+    let mut rest = bytes;
+    while let Some((chunk, behind)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
         let hits = zero_bytes(word ^ repeat(b'"')) | zero_bytes(word ^ repeat(b'\\'));
         if hits != 0 {
-            return at + hits.trailing_zeros() as usize / 8;
+            return bytes.len() - rest.len() + hits.trailing_zeros() as usize / 8;
         }
-        at += 8;
+        rest = behind;
     }
-    let tail = bytes[at..]
-        .iter()
-        .position(|&byte| byte == b'"' || byte == b'\\');
-    at + tail.unwrap_or(bytes.len() - at)
+    let tail = rest.iter().position(|&byte| byte == b'"' || byte == b'\\');
+    bytes.len() - rest.len() + tail.unwrap_or(rest.len())
 }
 
 const fn repeat(byte: u8) -> u64 {
