@@ -1,5 +1,6 @@
 //! Bytes as they came from a socket. On a ring they lie in a buffer the kernel filled; dropping the chunk gives it back.
 
+use std::fmt;
 use std::ops::Deref;
 
 use crate::driver::ring::PooledBytes;
@@ -34,5 +35,11 @@ impl Deref for Chunk {
             Body::Pooled(bytes) => bytes.as_slice(),
             Body::Heap(bytes) => bytes,
         }
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({} bytes)", self.len())
     }
 }

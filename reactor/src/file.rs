@@ -1,6 +1,7 @@
 //! Files. Opening, growing and mapping block, so they belong to start-up or to `offload`; reads, writes and syncs that
 //! are awaited go through the core's driver.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 
@@ -122,5 +123,11 @@ impl File {
             Body::Real(file) => file.sync_data().await,
             Body::Sim(file) => file.sync_data().await,
         }
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("File")
     }
 }

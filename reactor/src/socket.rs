@@ -1,5 +1,6 @@
 //! TCP sockets: listeners, connections, and moving a connection to another core. Nagle's algorithm is always off.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
@@ -156,5 +157,23 @@ impl DetachedSocket {
             DetachedBody::Ring(socket) => socket.peer_addr(),
             DetachedBody::Sim(socket) => socket.peer_addr(),
         }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Listener({})", self.local_addr())
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket({} - {})", self.local_addr(), self.peer_addr())
+    }
+}
+
+impl fmt::Debug for DetachedSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DetachedSocket({})", self.peer_addr())
     }
 }

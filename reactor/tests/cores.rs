@@ -228,3 +228,66 @@ fn a_core_starts_within_a_small_locked_memory_limit() {
         on_core(|| async {});
     }
 }
+
+/// Makes io_uring_setup fail with `errno` for this thread, as a container's seccomp profile does.
+fn forbid_io_uring(errno: i32) {
+    let statement = |code: u32, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let mut program = [
+        // The system call's number is the first field of what a filter sees.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        libc::sock_filter {
+            jf: 1,
+            ..statement(
+                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                libc::SYS_io_uring_setup as u32,
+            )
+        },
+        statement(
+            libc::BPF_RET | libc::BPF_K,
+            libc::SECCOMP_RET_ERRNO | errno as u32,
+        ),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the program lives through both calls; they change the calling thread only.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let set = libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const filter,
+        );
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+#[test]
+fn where_io_uring_is_forbidden_the_reason_is_one_plain_sentence() {
+    for (errno, words) in [
+        (libc::EPERM, "may not use io_uring"),
+        (libc::ENOSYS, "no io_uring"),
+    ] {
+        let answers = std::thread::spawn(move || {
+            forbid_io_uring(errno);
+            let ran = run(config("forbidden"), || async {});
+            (
+                probe().unwrap_err().to_string(),
+                ran.unwrap_err().to_string(),
+            )
+        });
+        let (probed, ran) = answers.join().unwrap();
+        assert!(
+            probed.contains(words) && probed.contains("seccomp"),
+            "{probed}"
+        );
+        assert_eq!(probed, ran);
+    }
+}

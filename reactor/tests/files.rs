@@ -94,14 +94,10 @@ fn errors_of_the_system_come_back_with_the_buffer() {
         )
         .unwrap();
         let (written, buffer) = file.write_at(filled(4096, 1), 0).await;
-        assert_eq!(written.unwrap_err().raw_os_error(), Some(libc_ebadf()));
+        assert_eq!(written.unwrap_err().raw_os_error(), Some(libc::EBADF));
         assert_eq!(buffer.len(), 4096);
         assert!(File::open(&directory.path().join("none/file"), read_write()).is_err());
     });
-}
-
-fn libc_ebadf() -> i32 {
-    9
 }
 
 #[test]

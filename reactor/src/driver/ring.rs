@@ -79,8 +79,10 @@ pub(crate) struct Ring {
 
 impl Ring {
     pub(crate) fn new(config: &CoreConfig) -> Result<Rc<Ring>, Unsupported> {
-        let uring = setup::build(config.ring_entries)?;
-        let pool = Pool::register(&uring, config.buffer_count, config.buffer_bytes)?;
+        let uring = setup::with_patience(|| setup::build(config.ring_entries))?;
+        let pool = setup::with_patience(|| {
+            Pool::register(&uring, config.buffer_count, config.buffer_bytes)
+        })?;
         let fixed = FixedFiles::register(&uring);
         let unpark = Unpark::new(uring.as_raw_fd()).map_err(Unsupported::Other)?;
         let mut enter_flags = EnterFlags::GETEVENTS;

@@ -1,6 +1,8 @@
 //! Building a ring with the best flags the kernel has.
 
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use io_uring::IoUring;
 
@@ -8,6 +10,24 @@ use crate::launch::Unsupported;
 
 /// Multishot operations complete many times per submission: the completion queue is this many times longer.
 const COMPLETIONS_PER_ENTRY: u32 = 4;
+
+/// The kernel gives the locked memory of ended rings, and of killed processes, back a moment later: a restart may have
+/// to wait for it.
+const MEMORY_ATTEMPTS: u32 = 20;
+const MEMORY_PAUSE: Duration = Duration::from_millis(25);
+
+/// Repeats a set-up step while it lacks memory. Blocks; called before the core runs.
+pub(super) fn with_patience<T>(
+    mut step: impl FnMut() -> Result<T, Unsupported>,
+) -> Result<T, Unsupported> {
+    for _ in 1..MEMORY_ATTEMPTS {
+        match step() {
+            Err(Unsupported::Memory) => thread::sleep(MEMORY_PAUSE),
+            other => return other,
+        }
+    }
+    step()
+}
 
 pub(super) fn build(entries: u32) -> Result<IoUring, Unsupported> {
     let uring = match deferred(entries) {
