@@ -36,10 +36,6 @@ impl Ledger {
         self.read[queue].push(number);
     }
 
-    pub fn acknowledged_count(&self) -> usize {
-        self.acknowledged.len()
-    }
-
     /// Every acknowledged message has been read.
     pub fn is_caught_up(&self) -> bool {
         let read = |(queue, offset): (usize, u64)| offset < self.next_offset(queue);

@@ -1,0 +1,81 @@
+//! One simulated broker machine, and the machine of its clients.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use reactor::sim::{NodeId, World};
+use server::config::Machine;
+use server::{Broker, Settings};
+
+const BROKER_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const CLIENTS_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const LISTEN_PORT: u16 = 10_911;
+const SEGMENT_BYTES: u64 = 32 << 10;
+
+pub struct Cluster {
+    pub world: World,
+    pub clients: NodeId,
+    broker: NodeId,
+    shards: &'static str,
+}
+
+impl Cluster {
+    pub fn new(mut world: World, shards: &'static str) -> Self {
+        let broker = world.node("broker", BROKER_IP);
+        let clients = world.node("clients", CLIENTS_IP);
+        world.set_cpus(broker, 4);
+        Self {
+            world,
+            clients,
+            broker,
+            shards,
+        }
+    }
+
+    pub fn address() -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(BROKER_IP), LISTEN_PORT)
+    }
+
+    /// Starts the broker's process; it runs until it is killed.
+    pub fn start_broker(&mut self) {
+        let settings = settings(self.shards);
+        self.world.start(self.broker, "broker", || async move {
+            let broker = Broker::start(settings, None).await;
+            let _running = broker.expect("a broker starts on whatever a kill left behind");
+            std::future::pending::<()>().await;
+        });
+    }
+
+    pub fn kill_broker(&mut self) {
+        self.world.kill(self.broker);
+    }
+
+    /// Runs a client until it is done.
+    pub fn client<F>(&mut self, client: F) -> F::Output
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.world.block_on(self.clients, client)
+    }
+}
+
+fn settings(shards: &str) -> Settings {
+    let machine = Machine {
+        host_name: "simulated".into(),
+        address: IpAddr::V4(BROKER_IP),
+        home: PathBuf::from("/home"),
+    };
+    let ip = BROKER_IP.to_string();
+    let pairs = [
+        ("brokerName", "broker"),
+        ("brokerIP1", ip.as_str()),
+        ("bindAddress", ip.as_str()),
+        ("storePathRootDir", "/store"),
+        ("shards", shards),
+    ];
+    let mut settings = Settings::from_pairs(&machine, &pairs).expect("these settings are right");
+    // Smaller than users may have them, so that a run crosses from one into the next.
+    settings.segment_bytes = SEGMENT_BYTES;
+    settings
+}

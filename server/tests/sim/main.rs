@@ -1,0 +1,86 @@
+//! A broker and its clients in a simulated world: sends, pulls, long polls, kills and restarts, all from one seed.
+//!
+//! `SIM_SEED=7 cargo test -p server --test sim` repeats a run that failed, `SIM_SEEDS` sets how many there are.
+
+mod clients;
+mod cluster;
+mod ledger;
+mod long_poll;
+mod wire;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use reactor::sim::{Faults, World, each_seed, twice};
+
+use clients::Shared;
+use cluster::Cluster;
+use ledger::QUEUES;
+
+const SEEDS: u64 = 1_000;
+const PRODUCERS: u64 = 2;
+const NUMBERS_EACH: u64 = 40;
+const KILLS_MAX: u64 = 2;
+/// Simulated time, far more than a run takes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[test]
+fn acknowledged_messages_survive_kills_and_no_queue_has_a_gap() {
+    each_seed(SEEDS, |seed| {
+        kills_and_restarts(seed);
+    });
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..5 {
+        twice(seed, kills_and_restarts);
+    }
+}
+
+/// One run; the hash of everything that happened in it.
+fn kills_and_restarts(seed: u64) -> u64 {
+    let faults = Faults {
+        drop_connection_ppm: if seed.is_multiple_of(3) { 2_000 } else { 0 },
+        ..Faults::default()
+    };
+    let shards = if seed.is_multiple_of(4) { "2" } else { "1" };
+    let mut cluster = Cluster::new(World::with(faults, seed), shards);
+    cluster.start_broker();
+    let ledger = Shared::default();
+    start_clients(&mut cluster, &ledger);
+
+    for _ in 0..cluster.world.random() % (KILLS_MAX + 1) {
+        let after = Duration::from_micros(cluster.world.random() % 120_000);
+        cluster.world.run_for(after);
+        cluster.kill_broker();
+        cluster.start_broker();
+    }
+    let done = || {
+        let ledger = ledger.borrow();
+        ledger.producers_done == PRODUCERS as usize && ledger.is_caught_up()
+    };
+    let finished = cluster.world.run_until(done, PATIENCE);
+    assert!(finished, "clients get stuck: {:?}", ledger.borrow());
+    ledger.borrow().check();
+    cluster.world.trace_hash()
+}
+
+fn start_clients(cluster: &mut Cluster, ledger: &Shared) {
+    let ledger = Rc::clone(ledger);
+    cluster
+        .world
+        .start(cluster.clients, "clients", move || async move {
+            for queue in 0..QUEUES {
+                let consumer = clients::consume(Cluster::address(), queue, Rc::clone(&ledger));
+                reactor::spawn("consumer", consumer);
+            }
+            for producer in 0..PRODUCERS {
+                let first = producer * NUMBERS_EACH;
+                let sending =
+                    clients::produce(Cluster::address(), first, NUMBERS_EACH, Rc::clone(&ledger));
+                reactor::spawn("producer", sending);
+            }
+            std::future::pending::<()>().await;
+        });
+}
