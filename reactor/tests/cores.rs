@@ -154,24 +154,41 @@ fn no_wake_up_between_cores_is_lost() {
     });
 }
 
-#[test]
-fn one_message_at_a_time_wakes_a_sleeping_core_each_time() {
-    const ROUNDS: u64 = 3000;
-    on_core(|| async {
+/// A message there and one back, each to a core that has nothing else to do.
+fn ping_pong(rounds: u64, spin_us: u32) {
+    let config = |name| CoreConfig {
+        spin_us,
+        ..config(name)
+    };
+    let ran = run(config("near"), || async move {
         let (to_other, mut inbox) = mailbox::channel::<u64>(1);
         let (back, mut answers) = mailbox::channel::<u64>(1);
-        launch(config("other"), move || async move {
+        let other = launch(config("far"), move || async move {
             while let Some(number) = inbox.recv().await {
                 back.send(number).await.ok().unwrap();
             }
         })
         .unwrap();
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             to_other.send(round).await.ok().unwrap();
             let answer = timeout(Duration::from_secs(10), answers.recv()).await;
             assert_eq!(answer, Ok(Some(round)));
         }
+        drop(to_other);
+        other.finished().await.unwrap();
     });
+    ran.expect("io_uring is there");
+}
+
+#[test]
+fn one_message_at_a_time_wakes_a_sleeping_core_each_time() {
+    ping_pong(3000, 0);
+}
+
+#[test]
+fn a_core_that_spins_before_it_sleeps_misses_nothing() {
+    // Sometimes found spinning, sometimes asleep.
+    ping_pong(3000, 20);
 }
 
 #[test]
