@@ -156,7 +156,7 @@ fn no_wake_up_between_cores_is_lost() {
 
 /// A message there and one back, each to a core that has nothing else to do.
 fn ping_pong(rounds: u64, spin_us: u32) {
-    let config = |name| CoreConfig {
+    let config = move |name| CoreConfig {
         spin_us,
         ..config(name)
     };
