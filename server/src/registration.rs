@@ -1,0 +1,229 @@
+//! The broker's side of registration: every name server is told who this broker is and which topics it has.
+//!
+//! ```text
+//! coordinator ── topics_changed ──► one task per name server ── 103, 217, 322, 104 ──► name server
+//!                                   (link.rs: its connection; pieces.rs: the table in bodies of bounded size)
+//! ```
+//!
+//! Each name server has a connection of its own, for its end is how the name server learns of this broker's end. At once on
+//! connect everything is registered; after that every period the data version is confirmed, changed topics go alone, and
+//! everything goes again only if the name server holds something else. Nothing here owns a topic: tables are read through
+//! `Source` when they are needed.
+
+mod link;
+mod pieces;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::body::topic_config::{DataVersion, TopicConfig};
+use reactor::Task;
+
+use crate::config::Settings;
+use crate::messages::TopicTable;
+use crate::published::Published;
+use server::Server;
+
+/// How long the start of the broker waits for name servers before it goes on without them.
+const FIRST_ROUND_MAX: Duration = Duration::from_secs(3);
+/// How long the stop of the broker waits to be unregistered everywhere.
+const STOP_MAX: Duration = Duration::from_secs(3);
+
+/// Who this broker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub cluster: String,
+    pub broker_name: String,
+    pub broker_id: i64,
+    /// Where clients reach it.
+    pub broker_addr: String,
+    /// Where its slaves reach it.
+    pub ha_addr: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `host:port` of each name server.
+    pub name_servers: Vec<String>,
+    pub period: Duration,
+    pub request_timeout: Duration,
+    /// Everything goes every period, even if the name server says that it has it.
+    pub force: bool,
+    /// Changed topics go by request 217, which stock name servers know from 5.0 on.
+    pub single_topic: bool,
+    pub piece: PieceLimits,
+}
+
+/// How much of the table goes in one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PieceLimits {
+    pub bytes_max: usize,
+    pub topics_max: usize,
+}
+
+impl Default for PieceLimits {
+    /// About 5,000 topics: far below a frame's limit, and parsed by any name server within some ten milliseconds.
+    fn default() -> PieceLimits {
+        PieceLimits {
+            bytes_max: 1 << 20,
+            topics_max: usize::MAX,
+        }
+    }
+}
+
+/// The table as it is now. Whoever owns it gives it a new version with every change, before telling of the change.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub topics: TopicTable,
+    pub version: DataVersion,
+    /// What the whole broker may do; taken from the permission of every topic.
+    pub broker_permission: i32,
+}
+
+/// Where the tables are read when they are needed.
+pub type Source = Rc<dyn Fn() -> Snapshot>;
+
+/// What a slave is told of its master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Master {
+    pub addr: String,
+    pub ha_addr: String,
+}
+
+/// What the tasks of all name servers share.
+struct Common {
+    identity: Identity,
+    options: Options,
+    source: Source,
+    master: RefCell<Option<Master>>,
+}
+
+/// The registration of this broker everywhere. Lives on the coordinator's core.
+pub struct Registration {
+    servers: Vec<Rc<Server>>,
+    tasks: RefCell<Vec<Task<()>>>,
+    common: Rc<Common>,
+}
+
+impl Registration {
+    /// Starts registering by the settings, and keeps on until `stop`.
+    pub fn start(
+        settings: Published<Arc<Settings>>,
+        table: Rc<dyn Fn() -> (TopicTable, DataVersion)>,
+    ) -> Rc<Registration> {
+        let now = settings.load();
+        let identity = Identity {
+            cluster: now.cluster_name.clone(),
+            broker_name: now.broker_name.clone(),
+            broker_id: now.broker_id,
+            broker_addr: now.advertised().to_string(),
+            ha_addr: now.ha_address().to_string(),
+        };
+        let topics_max = match now.enable_split_registration {
+            // One topic alone is a change to a registration, not a registration.
+            true => now.split_registration_size.max(2),
+            false => usize::MAX,
+        };
+        let options = Options {
+            name_servers: now.namesrv_list(),
+            period: Duration::from_millis(now.register_period_ms),
+            request_timeout: Duration::from_millis(now.register_timeout_ms),
+            force: now.force_register,
+            single_topic: now.enable_single_topic_register,
+            piece: PieceLimits {
+                topics_max,
+                ..PieceLimits::default()
+            },
+        };
+        let source = move || {
+            let (topics, version) = table();
+            Snapshot {
+                topics,
+                version,
+                broker_permission: settings.load().broker_permission,
+            }
+        };
+        Registration::launch(identity, options, Rc::new(source))
+    }
+
+    pub fn launch(identity: Identity, options: Options, source: Source) -> Rc<Registration> {
+        let servers: Vec<_> = options
+            .name_servers
+            .iter()
+            .map(|addr| Rc::new(Server::new(addr)))
+            .collect();
+        let common = Rc::new(Common {
+            identity,
+            options,
+            source,
+            master: RefCell::new(None),
+        });
+        let tasks = servers
+            .iter()
+            .map(|server| {
+                reactor::spawn(
+                    "registration",
+                    server.clone().keep_registered(common.clone()),
+                )
+            })
+            .collect();
+        Rc::new(Registration {
+            servers,
+            tasks: RefCell::new(tasks),
+            common,
+        })
+    }
+
+    /// These topics are new or changed. To be called after the table has its new version.
+    pub fn topics_changed(&self, changed: Vec<Arc<TopicConfig>>) {
+        for server in &self.servers {
+            server.topics_changed(changed.iter().map(|topic| topic.topic_name.as_str()));
+        }
+    }
+
+    /// Something that every registration carries has changed.
+    pub fn register_all(&self) {
+        self.servers
+            .iter()
+            .for_each(|server| server.everything_changed());
+    }
+
+    /// Waits until every name server was tried once, but not for long: the broker serves without them, too.
+    pub async fn first_round(&self) {
+        let all = async {
+            for server in &self.servers {
+                server.tried().await;
+            }
+        };
+        if reactor::timeout(FIRST_ROUND_MAX, all).await.is_err() {
+            tracing::warn!("not every name server has answered yet");
+        }
+    }
+
+    /// The master of this slave, once a name server has named it.
+    pub fn master(&self) -> Option<Master> {
+        self.common.master.borrow().clone()
+    }
+
+    /// Unregisters everywhere and ends. Name servers that do not answer notice when the connection closes.
+    pub async fn stop(&self) {
+        self.servers.iter().for_each(|server| server.stop());
+        let mut tasks = self.tasks.take();
+        let all = async {
+            for task in &mut tasks {
+                task.await;
+            }
+        };
+        if reactor::timeout(STOP_MAX, all).await.is_err() {
+            tracing::warn!("not every name server has confirmed that this broker goes");
+        }
+        for task in tasks {
+            task.cancel();
+        }
+    }
+}
