@@ -10,6 +10,7 @@
 
 use crate::command::{Command, DecodeError, Language};
 use crate::fields::{Added, Fields, Span};
+use crate::scan::find_either;
 use crate::text::Text;
 
 /// How deep an unknown value may nest before the header counts as broken.
@@ -245,7 +246,7 @@ impl<'a> Scan<'a> {
         let mut at = start;
         let mut escaped = false;
         loop {
-            at += quote_or_backslash(&self.bytes[at..]);
+            at += find_either::<b'"', b'\\'>(&self.bytes[at..]);
             match self.bytes.get(at) {
                 Some(b'"') => break,
                 Some(_) => match escape_len(&self.bytes[at..]) {
@@ -340,31 +341,6 @@ fn escape_len(bytes: &[u8]) -> usize {
         ] => 2,
         _ => 0,
     }
-}
-
-/// Where the first `"` or `\` is, eight bytes at a step; the length when there is none.
-#[inline]
-fn quote_or_backslash(bytes: &[u8]) -> usize {
-    let mut rest = bytes;
-    while let Some((chunk, behind)) = rest.split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let hits = zero_bytes(word ^ repeat(b'"')) | zero_bytes(word ^ repeat(b'\\'));
-        if hits != 0 {
-            return bytes.len() - rest.len() + hits.trailing_zeros() as usize / 8;
-        }
-        rest = behind;
-    }
-    let tail = rest.iter().position(|&byte| byte == b'"' || byte == b'\\');
-    bytes.len() - rest.len() + tail.unwrap_or(rest.len())
-}
-
-const fn repeat(byte: u8) -> u64 {
-    0x0101_0101_0101_0101 * byte as u64
-}
-
-/// The top bit of the lowest zero byte is set (bits above the first hit may be wrong).
-const fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(repeat(1)) & !word & repeat(0x80)
 }
 
 /// Appends `text` as the inside of a JSON string.

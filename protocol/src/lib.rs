@@ -24,6 +24,7 @@ pub mod names;
 pub mod permission;
 pub mod properties;
 pub mod record;
+mod scan;
 pub mod sysflag;
 pub mod text;
 pub mod version;

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::scan::find_either;
+
 /// Borrowed bytes of one value. Equality is by wire form: `Text::plain(b"a")` and an escaped
 /// spelling of the same letter differ; use [`Text::eq_str`] to compare meanings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,12 +71,13 @@ impl<'a> Text<'a> {
             out.extend_from_slice(self.raw);
             return out.len() - before;
         }
+        out.reserve(self.raw.len());
         let mut rest = self.raw;
-        while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
-            out.extend_from_slice(&rest[..at]);
-            rest = unescape(&rest[at..], out);
+        while !rest.is_empty() {
+            let (clean, escape) = rest.split_at(find_either::<b'\\', b'\\'>(rest));
+            out.extend_from_slice(clean);
+            rest = unescape(escape, out);
         }
-        out.extend_from_slice(rest);
         out.len() - before
     }
 
@@ -86,12 +89,13 @@ impl<'a> Text<'a> {
         let mut sink = Vec::with_capacity(4);
         let mut total = 0;
         let mut rest = self.raw;
-        while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
+        while !rest.is_empty() {
+            let (clean, escape) = rest.split_at(find_either::<b'\\', b'\\'>(rest));
             sink.clear();
-            rest = unescape(&rest[at..], &mut sink);
-            total += at + sink.len();
+            rest = unescape(escape, &mut sink);
+            total += clean.len() + sink.len();
         }
-        total + rest.len()
+        total
     }
 
     /// Whether the meaning is exactly `other`.
@@ -142,9 +146,14 @@ impl<'a> Text<'a> {
 
 const DIGITS_MAX: usize = 19;
 
-/// Undoes the escape at the start of `bytes`, returns what follows it. A pair of surrogates is one
-/// escape here; a lone one becomes `?`, which is what Java's UTF-8 encoder makes of it.
+/// Undoes the escape at the start of `bytes` (if anything is left), returns what follows it. A
+/// pair of surrogates is one escape here; a lone one becomes `?`, which is what Java's UTF-8 encoder makes of it.
 fn unescape<'a>(bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    // The separators of properties are nearly all the escapes there are.
+    if let [_, b'u', b'0', b'0', b'0', digit @ (b'1' | b'2'), rest @ ..] = bytes {
+        out.push(digit - b'0');
+        return rest;
+    }
     let Some(&kind) = bytes.get(1) else {
         return &[];
     };

@@ -107,23 +107,6 @@ fn too_many_fields_are_an_error() {
     assert_eq!(fields(FIELDS_MAX + 1), Err(DecodeError::TooManyFields));
 }
 
-#[test]
-fn a_quote_is_found_wherever_it_stands_in_a_word() {
-    for length in 0..40 {
-        for at in 0..length {
-            let mut bytes = vec![b'a'; length];
-            for other in [0x80u8, 0x23, 0x5D, 0xA2, 0x00] {
-                bytes.fill(other);
-                for wanted in [b'"', b'\\'] {
-                    bytes[at] = wanted;
-                    assert_eq!(quote_or_backslash(&bytes), at);
-                }
-            }
-        }
-        assert_eq!(quote_or_backslash(&vec![0xFF; length]), length);
-    }
-}
-
 proptest! {
     #[test]
     fn escaping_is_undone_by_reading(value in any::<Vec<u8>>()) {
