@@ -283,3 +283,36 @@ fn a_torn_last_record_is_cut_off_and_the_one_before_survives() {
         assert!(bytes[end..].iter().all(|byte| *byte == 0));
     });
 }
+
+#[test]
+fn a_stale_record_that_lines_up_with_the_next_one_does_not_come_back() {
+    on_both(|root| async move {
+        let mut broker = Broker::open(config(&root)).await;
+        broker.send(&[("t", 0, 2_000, None); 4]).await;
+        let sent = broker.kill();
+        let third = sent.queues[&("t".to_owned(), 0)][2].clone();
+        // A power cut kept the fourth, which has offset 3 and lies where the one after the next will.
+        let path = root.join("commitlog").join(format!("{:020}", 0));
+        let options = OpenOptions {
+            read: true,
+            write: true,
+            ..OpenOptions::default()
+        };
+        reactor::sleep(Duration::from_millis(50)).await;
+        let file = File::open(&path, options).expect("the first segment");
+        let body = third.log_offset + 500;
+        file.write_all_at_blocking(&[0; 512], body).expect("inside the file");
+        let mut broker = Broker::open(config(&root)).await;
+        assert_eq!(broker.store.written(), LogOffset(third.log_offset));
+        let (mut batch, _) = broker.batch(&[("t", 0, 2_000, None)]);
+        broker.writer.append(&mut batch).await;
+        broker.writer.publish();
+        assert_eq!(batch.items()[0].log_offset, third.log_offset);
+        broker.kill();
+        reactor::sleep(Duration::from_millis(50)).await;
+        let broker = Broker::open(config(&root)).await;
+        let queue = broker.store.find_queue("t", 0).expect("three are left");
+        assert_eq!(queue.max_offset(), 3);
+        broker.close().await;
+    });
+}
