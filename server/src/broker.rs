@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use engine::{FlushConfig, OpenError, Store};
 use namesrv::NameServer;
-use reactor::{CoreHandle, Listener};
 use reactor::mailbox::{self, Receiver, Reply, Sender, oneshot};
+use reactor::{CoreHandle, Listener};
 
 use crate::config::Settings;
 use crate::coordinator::{Coordinator, state};

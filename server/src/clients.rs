@@ -81,9 +81,13 @@ pub struct Change {
 pub enum Form {
     Long,
     /// 5.x, with everything in it.
-    Full { fingerprint: i32 },
+    Full {
+        fingerprint: i32,
+    },
     /// 5.x, confirming what a full one said.
-    Short { fingerprint: i32 },
+    Short {
+        fingerprint: i32,
+    },
 }
 
 impl Form {
@@ -204,7 +208,9 @@ impl Clients {
                 .chain(producers.filter_map(|name| self.producers.get(name)?.get(*conn)));
             clients.all(is_silent)
         });
-        all.map(|(conn, _)| *conn).collect()
+        let mut silent: Vec<ConnId> = all.map(|(conn, _)| *conn).collect();
+        silent.sort_unstable();
+        silent
     }
 
     pub fn consumer_group(&self, group: &str) -> Option<&ConsumerGroup> {

@@ -246,7 +246,10 @@ impl Settings {
         let listen_port = v.port("listenPort")?;
         let ha_listen_port = match v.int("haListenPort")? {
             0 => listen_port.checked_add(1).ok_or_else(|| {
-                v.invalid("listenPort", "the port after it must be free for replication")
+                v.invalid(
+                    "listenPort",
+                    "the port after it must be free for replication",
+                )
             })?,
             port => v.narrow("haListenPort", port)?,
         };
@@ -471,7 +474,10 @@ struct Values<'a>(&'a BTreeMap<&'static str, String>);
 
 impl Values<'_> {
     fn text(&self, key: &str) -> &str {
-        self.0.get(key).map(|value| value.trim()).unwrap_or_default()
+        self.0
+            .get(key)
+            .map(|value| value.trim())
+            .unwrap_or_default()
     }
 
     fn invalid(&self, key: &str, expected: &str) -> Invalid {
@@ -541,12 +547,12 @@ impl Values<'_> {
             .map(str::trim)
             .filter(|address| !address.is_empty());
         list.map(|address| {
-            let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            let port = address
+                .rsplit_once(':')
+                .map(|(_, port)| port.parse::<u16>());
             match port {
                 Some(Ok(port)) if port > 0 => Ok(address.to_owned()),
-                _ => {
-                    Err(self.invalid(key, "expected addresses like 127.0.0.1:9876;10.0.0.2:9876"))
-                }
+                _ => Err(self.invalid(key, "expected addresses like 127.0.0.1:9876;10.0.0.2:9876")),
             }
         })
         .collect()

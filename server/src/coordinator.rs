@@ -201,12 +201,9 @@ impl Coordinator {
                 tracing::debug!(topic = %commit.topic, peer = %commit.peer, "offset of an unknown topic dropped");
                 continue;
             }
-            tables.offsets.commit(
-                &commit.group,
-                &commit.topic,
-                commit.queue_id,
-                commit.offset,
-            );
+            tables
+                .offsets
+                .commit(&commit.group, &commit.topic, commit.queue_id, commit.offset);
         }
     }
 
@@ -279,7 +276,10 @@ impl Coordinator {
 
     pub fn ensure_group(&self, group: &str) -> Result<Made<SubscriptionGroupConfig>, Refusal> {
         let settings = self.settings();
-        let ensured = self.tables().groups.ensure(&settings, group, reactor::wall_ms());
+        let ensured = self
+            .tables()
+            .groups
+            .ensure(&settings, group, reactor::wall_ms());
         let (value, is_new) = ensured?;
         if is_new {
             tracing::info!(group, "consumer group made");

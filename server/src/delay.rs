@@ -172,7 +172,8 @@ impl Level {
     async fn deliver(&mut self, records: &[u8]) -> Result<(), Interrupted> {
         let mut rest = records;
         while !rest.is_empty() {
-            let view = View::parse(rest).map_err(|error| Interrupted::Refused(error.to_string()))?;
+            let view =
+                View::parse(rest).map_err(|error| Interrupted::Refused(error.to_string()))?;
             rest = &rest[view.bytes.len()..];
             let wait_ms = due::wait_ms(view.store_ms, self.delay_ms, reactor::wall_ms());
             if wait_ms > 0 {
@@ -202,7 +203,11 @@ impl Level {
         let next = view.queue_offset + 1;
         let Some(message) = due::message(view) else {
             let (level, queue_offset) = (self.level, view.queue_offset);
-            tracing::error!(level, queue_offset, "delayed message without a real topic skipped");
+            tracing::error!(
+                level,
+                queue_offset,
+                "delayed message without a real topic skipped"
+            );
             // Passed over together with the one in front of it.
             match self.pending.last_mut() {
                 Some(last) => *last = next,
@@ -230,7 +235,11 @@ impl Level {
     }
 
     fn note(&mut self, results: Vec<Result<Appended, NotAppended>>) -> Result<(), Interrupted> {
-        assert_eq!(results.len(), self.pending.len(), "a result for each message");
+        assert_eq!(
+            results.len(),
+            self.pending.len(),
+            "a result for each message"
+        );
         for (next, result) in self.pending.drain(..).zip(results) {
             match result {
                 Ok(_) => {}

@@ -153,7 +153,10 @@ mod tests {
         let mut groups = Groups::new();
         let off = settings(&[("autoCreateSubscriptionGroup", "false")]);
         assert!(groups.ensure(&off, "g", 1).is_err());
-        assert!(groups.ensure(&off, "TOOLS_CONSUMER", 1).is_ok(), "there from the start");
+        assert!(
+            groups.ensure(&off, "TOOLS_CONSUMER", 1).is_ok(),
+            "there from the start"
+        );
         let on = settings(&[]);
         for name in ["", "a b", &"x".repeat(121)] {
             assert!(groups.ensure(&on, name, 1).is_err(), "{name}");

@@ -58,7 +58,9 @@ fn main() -> ExitCode {
     }
     // Before any other thread exists, so that all of them leave the signals to the one that waits.
     let signals = signals::block();
-    let place = Plan::of(&settings, reactor::cpu_count()).shards.swap_remove(0);
+    let place = Plan::of(&settings, reactor::cpu_count())
+        .shards
+        .swap_remove(0);
     let config_file = flags.config_file;
     match reactor::run(place.config("shard-0"), move || {
         serve(settings, config_file, signals)

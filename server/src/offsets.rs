@@ -53,7 +53,14 @@ impl Offsets {
         if let Some(old) = old
             && offset < old
         {
-            tracing::info!(group, topic, queue_id, old, offset, "consumer offset goes back");
+            tracing::info!(
+                group,
+                topic,
+                queue_id,
+                old,
+                offset,
+                "consumer offset goes back"
+            );
         }
         Arc::make_mut(queues).insert(queue_id, offset);
         self.changed = true;
@@ -89,10 +96,8 @@ impl Offsets {
 
     fn retain(&mut self, keep: impl Fn(&str, &str) -> bool) {
         let before = self.table.len();
-        self.table.retain(|key, _| {
-            split_offset_key(key)
-                .is_none_or(|(topic, group)| keep(topic, group))
-        });
+        self.table
+            .retain(|key, _| split_offset_key(key).is_none_or(|(topic, group)| keep(topic, group)));
         self.changed |= self.table.len() != before;
     }
 
@@ -159,7 +164,10 @@ mod tests {
         offsets.commit("g", "t", 0, 5);
         let (table, version) = offsets.take_changed(1).expect("changed");
         offsets.commit("g", "t", 0, 5);
-        assert!(offsets.take_changed(2).is_none(), "the same again is no change");
+        assert!(
+            offsets.take_changed(2).is_none(),
+            "the same again is no change"
+        );
         offsets.commit("g", "t", 0, 6);
         let wrapper = to_wrapper(&table, version);
         assert_eq!(wrapper.offset_table["t@g"][&0], 5);

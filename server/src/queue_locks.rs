@@ -74,7 +74,10 @@ impl QueueLocks {
             return;
         };
         for queue in queues {
-            if holds.get(queue).is_some_and(|hold| hold.client_id == client_id) {
+            if holds
+                .get(queue)
+                .is_some_and(|hold| hold.client_id == client_id)
+            {
                 holds.remove(queue);
             }
         }
@@ -149,12 +152,7 @@ mod tests {
                 .lock("g", "b", &[queue(0)], 20_000 + HOLD_MS)
                 .is_empty()
         );
-        assert_eq!(
-            locks
-                .lock("g", "b", &[queue(0)], 20_001 + HOLD_MS)
-                .len(),
-            1
-        );
+        assert_eq!(locks.lock("g", "b", &[queue(0)], 20_001 + HOLD_MS).len(), 1);
     }
 
     #[test]

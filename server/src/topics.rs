@@ -37,7 +37,10 @@ impl Topics {
     pub fn new(settings: &Settings) -> Self {
         let configs = system_topics(settings);
         Self {
-            system: configs.iter().map(|config| config.topic_name.clone()).collect(),
+            system: configs
+                .iter()
+                .map(|config| config.topic_name.clone())
+                .collect(),
             table: configs
                 .into_iter()
                 .map(|config| (Arc::from(config.topic_name.as_str()), Arc::new(config)))
@@ -208,7 +211,11 @@ fn system_topics(settings: &Settings) -> Vec<TopicConfig> {
         topic_config(broker, 1, shared_perm(settings.broker_topic_enable)),
         topic_config(names::OFFSET_MOVED_EVENT, 1, READ_WRITE),
         topic_config(names::SCHEDULE_TOPIC, SCHEDULE_QUEUES, READ_WRITE),
-        topic_config(&format!("{cluster}{}", names::REPLY_TOPIC_SUFFIX), 1, READ_WRITE),
+        topic_config(
+            &format!("{cluster}{}", names::REPLY_TOPIC_SUFFIX),
+            1,
+            READ_WRITE,
+        ),
         topic_config(
             &format!("rmq_sys_REVIVE_LOG_{cluster}"),
             REVIVE_QUEUES,

@@ -86,8 +86,18 @@ fn a_new_expression_is_seen_by_pulls_and_a_new_topic_by_members_too() {
 #[test]
 fn a_short_heartbeat_keeps_the_subscriptions() {
     let mut clients = Clients::default();
-    clients.consumer_heartbeat(conn(1), client("a", 0), &consumer("g", &[("t", 1)]), Form::Long);
-    let short = clients.consumer_heartbeat(conn(1), client("a", 5), &consumer("g", &[]), Form::Short { fingerprint: 0 });
+    clients.consumer_heartbeat(
+        conn(1),
+        client("a", 0),
+        &consumer("g", &[("t", 1)]),
+        Form::Long,
+    );
+    let short = clients.consumer_heartbeat(
+        conn(1),
+        client("a", 5),
+        &consumer("g", &[]),
+        Form::Short { fingerprint: 0 },
+    );
     assert_eq!(short, NOTHING);
     let group = clients.consumer_group("g").expect("live");
     assert!(group.subscriptions.contains_key("t"));
@@ -97,15 +107,28 @@ fn a_short_heartbeat_keeps_the_subscriptions() {
 fn a_closed_connection_leaves_all_its_groups() {
     let mut clients = Clients::default();
     for group in ["g", "h"] {
-        clients.consumer_heartbeat(conn(1), client("a", 0), &consumer(group, &[("t", 1)]), Form::Long);
+        clients.consumer_heartbeat(
+            conn(1),
+            client("a", 0),
+            &consumer(group, &[("t", 1)]),
+            Form::Long,
+        );
     }
-    clients.consumer_heartbeat(conn(2), client("b", 0), &consumer("g", &[("t", 1)]), Form::Long);
+    clients.consumer_heartbeat(
+        conn(2),
+        client("b", 0),
+        &consumer("g", &[("t", 1)]),
+        Form::Long,
+    );
     clients.producer_heartbeat(conn(1), client("a", 0), "p");
     let mut left = clients.connection_closed(conn(1));
     left.sort();
     assert_eq!(left, [Arc::from("g"), Arc::from("h")]);
     assert_eq!(
-        clients.consumer_group("g").expect("b is there").client_ids(),
+        clients
+            .consumer_group("g")
+            .expect("b is there")
+            .client_ids(),
         ["b"]
     );
     assert!(
@@ -123,7 +146,12 @@ fn a_closed_connection_leaves_all_its_groups() {
 fn leaving_one_group_keeps_the_other() {
     let mut clients = Clients::default();
     for group in ["g", "h"] {
-        clients.consumer_heartbeat(conn(1), client("a", 0), &consumer(group, &[("t", 1)]), Form::Long);
+        clients.consumer_heartbeat(
+            conn(1),
+            client("a", 0),
+            &consumer(group, &[("t", 1)]),
+            Form::Long,
+        );
     }
     assert!(clients.consumer_leaves(conn(1), "g"));
     assert!(!clients.consumer_leaves(conn(1), "g"));
@@ -134,7 +162,12 @@ fn leaving_one_group_keeps_the_other() {
 #[test]
 fn silent_clients_are_found_when_no_group_of_theirs_has_heard_of_them() {
     let mut clients = Clients::default();
-    clients.consumer_heartbeat(conn(1), client("a", 0), &consumer("g", &[("t", 1)]), Form::Long);
+    clients.consumer_heartbeat(
+        conn(1),
+        client("a", 0),
+        &consumer("g", &[("t", 1)]),
+        Form::Long,
+    );
     clients.producer_heartbeat(conn(1), client("a", 100), "p");
     clients.producer_heartbeat(conn(2), client("b", 0), "p");
     assert_eq!(clients.silent(120_001, 120_000), [conn(2)]);
@@ -147,8 +180,18 @@ fn silent_clients_are_found_when_no_group_of_theirs_has_heard_of_them() {
 #[test]
 fn the_groups_of_a_topic_are_those_that_subscribe_to_it_now() {
     let mut clients = Clients::default();
-    clients.consumer_heartbeat(conn(1), client("a", 0), &consumer("g", &[("t", 1)]), Form::Long);
-    clients.consumer_heartbeat(conn(2), client("b", 0), &consumer("h", &[("u", 1)]), Form::Long);
+    clients.consumer_heartbeat(
+        conn(1),
+        client("a", 0),
+        &consumer("g", &[("t", 1)]),
+        Form::Long,
+    );
+    clients.consumer_heartbeat(
+        conn(2),
+        client("b", 0),
+        &consumer("h", &[("u", 1)]),
+        Form::Long,
+    );
     assert_eq!(clients.groups_of_topic("t"), ["g"]);
     clients.connection_closed(conn(1));
     assert!(clients.groups_of_topic("t").is_empty());
@@ -163,8 +206,14 @@ fn a_short_heartbeat_that_confirms_nothing_known_asks_for_the_full_one() {
             .consumer_heartbeat(conn(slot), client("a", 0), &data, form)
             .send_in_full
     };
-    assert!(beat(1, Form::Short { fingerprint: 7 }, &[]), "after a restart");
+    assert!(
+        beat(1, Form::Short { fingerprint: 7 }, &[]),
+        "after a restart"
+    );
     assert!(!beat(1, Form::Full { fingerprint: 7 }, &[("t", 1)]));
     assert!(!beat(1, Form::Short { fingerprint: 7 }, &[]));
-    assert!(beat(2, Form::Short { fingerprint: 8 }, &[]), "members differ");
+    assert!(
+        beat(2, Form::Short { fingerprint: 8 }, &[]),
+        "members differ"
+    );
 }

@@ -148,7 +148,12 @@ pub static KEYS: &[Key] = &[
         Int(10, 86_400_000),
         Live,
     ),
-    key("flushConsumerOffsetHistoryInterval", "60000", MILLIS, Tuning),
+    key(
+        "flushConsumerOffsetHistoryInterval",
+        "60000",
+        MILLIS,
+        Tuning,
+    ),
     key("useServerSideResetOffset", "true", Bool, Tuning),
     key("consumerOffsetUpdateVersionStep", "500", COUNT, Tuning),
     key("enableCleanExpiredOffset", "false", Bool, Tuning),

@@ -56,7 +56,10 @@ pub fn replay(dir: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for (_, path) in files(dir)? {
         let bytes = fs::read(&path)?;
-        for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in bytes
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
             match serde_json::from_slice(line) {
                 Ok(entry) => entries.push(entry),
                 // The last line of a killed process may be torn; it was not acknowledged.

@@ -107,11 +107,17 @@ mod tests {
     fn windows_are_counted_from_the_sample_that_covers_them() {
         let rates = Rates::new(0);
         for tenth in 1..=70 {
-            rates.sample(tenth * 10_000, put(u64::try_from(tenth).expect("small") * 100));
+            rates.sample(
+                tenth * 10_000,
+                put(u64::try_from(tenth).expect("small") * 100),
+            );
         }
         let text = rates.per_second(700_000, put(8000), |t| t.put_messages);
         // 10 s: 8000 - 6900; 60 s: 8000 - 6400; 600 s: 8000 - 1000.
-        assert_eq!(text, format!("{} {} {}", 110.0, 1600.0 / 60.0, 7000.0 / 600.0));
+        assert_eq!(
+            text,
+            format!("{} {} {}", 110.0, 1600.0 / 60.0, 7000.0 / 600.0)
+        );
     }
 
     #[test]

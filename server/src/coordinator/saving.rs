@@ -140,7 +140,10 @@ fn remove(files: &[PathBuf]) -> io::Result<()> {
 
 async fn save_offsets(coordinator: &Coordinator) {
     coordinator.unsaved.begin().await;
-    let changed = coordinator.tables().offsets.take_changed(reactor::wall_ms());
+    let changed = coordinator
+        .tables()
+        .offsets
+        .take_changed(reactor::wall_ms());
     if let Some((table, version)) = changed {
         let path = coordinator.config_dir.join(state::OFFSETS);
         let saved = reactor::offload("save offsets", move || {

@@ -111,7 +111,9 @@ fn read<T: Body>(path: &Path) -> io::Result<Option<T>> {
         None => Ok(None),
         Some(problem) => Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("{problem}; repair the file, or delete it together with its .bak to start with defaults"),
+            format!(
+                "{problem}; repair the file, or delete it together with its .bak to start with defaults"
+            ),
         )),
     }
 }

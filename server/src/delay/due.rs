@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_due_message_goes_to_its_real_queue_with_everything_it_had() {
-        let bytes = record("REAL_TOPIC\u{1}t\u{2}REAL_QID\u{1}3\u{2}TAGS\u{1}A\u{2}DELAY\u{1}3\u{2}");
+        let bytes =
+            record("REAL_TOPIC\u{1}t\u{2}REAL_QID\u{1}3\u{2}TAGS\u{1}A\u{2}DELAY\u{1}3\u{2}");
         let view = View::parse(&bytes).expect("a record");
         let real = message(&view).expect("real topic");
         let draft = real.draft(&view);

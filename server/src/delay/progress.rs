@@ -28,7 +28,9 @@ impl Progress {
 
     pub fn get(&self, level: i32) -> u64 {
         let offset = self.offsets.borrow().get(&level).copied();
-        offset.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0)
+        offset
+            .and_then(|offset| u64::try_from(offset).ok())
+            .unwrap_or(0)
     }
 
     pub fn set(&self, level: i32, offset: u64) {

@@ -15,11 +15,7 @@ use crate::coordinator::journal::Entry;
 use crate::coordinator::{Coordinator, now_ms};
 
 /// 34, in the long form and the short one (5.x), which carries a fingerprint in place of unchanged subscriptions.
-pub fn heartbeat(
-    coordinator: &Rc<Coordinator>,
-    caller: Caller,
-    command: &Command<'_>,
-) -> Handled {
+pub fn heartbeat(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
     let beat = HeartbeatData::from_json(command.body)?;
     let client = Client {
         id: beat.client_id.clone(),
@@ -71,12 +67,11 @@ fn consumer(
         fingerprint if beat.without_sub => Form::Short { fingerprint },
         fingerprint => Form::Full { fingerprint },
     };
-    let change = coordinator.tables().clients.consumer_heartbeat(
-        caller.conn,
-        client.clone(),
-        data,
-        form,
-    );
+    let change =
+        coordinator
+            .tables()
+            .clients
+            .consumer_heartbeat(caller.conn, client.clone(), data, form);
     if change.subscriptions {
         coordinator.subscriptions_changed(std::iter::once(group.as_str()));
     }
@@ -113,11 +108,7 @@ fn make_retry_topic(coordinator: &Coordinator, data: &ConsumerData, queues: i32)
 }
 
 /// 35
-pub fn unregister(
-    coordinator: &Rc<Coordinator>,
-    caller: Caller,
-    command: &Command<'_>,
-) -> Handled {
+pub fn unregister(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
     let header = Unregister::from(command)?;
     if let Some(group) = &header.producer_group {
         let clients = &mut coordinator.tables().clients;

@@ -29,11 +29,10 @@ pub fn lock(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
 /// 42
 pub fn unlock(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
     let request = LockBatchRequest::from_json(command.body)?;
-    coordinator.tables().locks.unlock(
-        &request.consumer_group,
-        &request.client_id,
-        &request.mq_set,
-    );
+    coordinator
+        .tables()
+        .locks
+        .unlock(&request.consumer_group, &request.client_id, &request.mq_set);
     coordinator.locks_changed();
     Ok(Answer::ok().into())
 }

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
+use protocol::Command;
 use protocol::body::Body;
 use protocol::body::connection::{Connection, ConsumerConnection, ProducerConnection};
 use protocol::body::lists::ConsumerList;
 use protocol::code::response;
 use protocol::header::client::{ConsumerGroup, ProducerGroup};
 use protocol::json::Dialect;
-use protocol::Command;
 
 use super::{Answer, Handled, refuse};
 use crate::clients::Client;

@@ -14,15 +14,15 @@ use super::{Answer, Handled, refuse};
 use crate::coordinator::Coordinator;
 use crate::offsets::to_wrapper;
 
-/// 14. A group without an offset begins at 0 if the queue still begins there and its first message is in memory, or if the
+/// 14: a group without an offset begins at 0 if the queue still begins there and its first message is in memory, or if the
 /// queue is empty: so nothing that is sent while the client starts is skipped. Otherwise the client decides.
 pub fn query(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
     let header = QueryOffset::from(command)?;
-    let known = coordinator.tables().offsets.get(
-        &header.consumer_group,
-        &header.topic,
-        header.queue_id,
-    );
+    let known =
+        coordinator
+            .tables()
+            .offsets
+            .get(&header.consumer_group, &header.topic, header.queue_id);
     if let Some(offset) = known {
         return Ok(Answer::ok().field("offset", offset).into());
     }

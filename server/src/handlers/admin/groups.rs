@@ -22,10 +22,7 @@ pub fn create(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
         .map_err(|error| refuse(response::INVALID_PARAMETER, error.to_string()))?;
     tracing::info!(group = config.group_name, peer = %caller.peer, "group made or changed by request");
     let entry = Entry::Group(config.clone());
-    coordinator
-        .tables()
-        .groups
-        .put(config, reactor::wall_ms());
+    coordinator.tables().groups.put(config, reactor::wall_ms());
     coordinator.groups_changed();
     Ok(keep(coordinator, entry))
 }

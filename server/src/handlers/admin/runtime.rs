@@ -43,7 +43,11 @@ pub fn info(coordinator: &Rc<Coordinator>) -> Handled {
         .await;
         let earliest = store.record_at(store.first()).await.ok().flatten();
         let stored_ms = earliest.and_then(|record| Some(View::parse(&record).ok()?.store_ms));
-        put(&mut table, "earliestMessageTimeStamp", stored_ms.unwrap_or(-1));
+        put(
+            &mut table,
+            "earliestMessageTimeStamp",
+            stored_ms.unwrap_or(-1),
+        );
         let body = KvTable { table }.to_json(Dialect::Fastjson1);
         Answer::with_body(body)
     }))
@@ -144,11 +148,7 @@ fn mailboxes(coordinator: &Coordinator, table: &mut Table) {
     for (pool, size, capacity) in pools {
         put(table, &format!("{pool}ThreadPoolQueueSize"), size);
         put(table, &format!("{pool}ThreadPoolQueueCapacity"), capacity);
-        put(
-            table,
-            &format!("{pool}ThreadPoolQueueHeadWaitTimeMills"),
-            0,
-        );
+        put(table, &format!("{pool}ThreadPoolQueueHeadWaitTimeMills"), 0);
     }
     put(table, "EndTransactionQueueSize", 0);
     put(table, "EndTransactionThreadPoolQueueCapacity", 0);

@@ -68,9 +68,7 @@ pub fn of_group(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled
                 continue;
             };
             for queue_id in 0..config.read_queue_nums {
-                let offset = tables
-                    .offsets
-                    .get(&header.consumer_group, &topic, queue_id);
+                let offset = tables.offsets.get(&header.consumer_group, &topic, queue_id);
                 let queue = MessageQueue {
                     broker_name: broker_name.clone(),
                     queue_id,

@@ -27,7 +27,10 @@ pub fn create(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
     let header = CreateTopic::from(command)?;
     let config = wanted(coordinator, &header)?;
     let topics = &mut coordinator.tables().topics;
-    if topics.get(&config.topic_name).is_some_and(|now| **now == config) {
+    if topics
+        .get(&config.topic_name)
+        .is_some_and(|now| **now == config)
+    {
         return Ok(Answer::ok().into());
     }
     let config = topics.put(config, reactor::wall_ms());
@@ -64,7 +67,9 @@ fn wanted(coordinator: &Coordinator, header: &CreateTopic<'_>) -> Result<TopicCo
         return Err(invalid(format!("perm {} is no permission", header.perm)));
     }
     let now = tables.topics.get(topic);
-    let current = now.map(|config| config.attributes.clone()).unwrap_or_default();
+    let current = now
+        .map(|config| config.attributes.clone())
+        .unwrap_or_default();
     let changes = header.attributes.as_deref().unwrap_or_default();
     let attributes = attributes::change(&current, changes, now.is_none())
         .map_err(|problem| refuse(response::SYSTEM_ERROR, problem))?;

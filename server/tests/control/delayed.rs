@@ -1,0 +1,81 @@
+//! Delayed messages: at their time, not before, and once over a restart.
+
+use std::time::Duration;
+
+use protocol::code::response;
+
+use crate::cluster::Cluster;
+use crate::peer::Peer;
+
+/// Level 3: ten seconds.
+const LEVEL_3: &str = "DELAY\u{1}3\u{2}";
+const LEVEL_3_MS: i64 = 10_000;
+
+#[test]
+fn a_delayed_message_comes_at_its_time_and_not_before() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        let before_ms = reactor::wall_ms();
+        let answer = peer.send("t", LEVEL_3, b"later").await;
+        assert_eq!(answer.code, response::SUCCESS, "{}", answer.remark);
+        let after_ms = reactor::wall_ms();
+        while peer.max_offset("t", 0).await == 0 {
+            reactor::sleep(Duration::from_millis(1)).await;
+        }
+        let came_ms = reactor::wall_ms();
+        assert!(came_ms >= before_ms + LEVEL_3_MS);
+        assert!(
+            came_ms <= after_ms + LEVEL_3_MS + 50,
+            "{} ms late",
+            came_ms - after_ms - LEVEL_3_MS
+        );
+    });
+}
+
+#[test]
+fn levels_keep_their_order_and_a_later_one_holds_nothing_up() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        peer.send("t", LEVEL_3, b"10 s").await;
+        for _ in 0..100 {
+            peer.send("t", "DELAY\u{1}1\u{2}", b"1 s").await;
+        }
+        reactor::sleep(Duration::from_secs(2)).await;
+        assert_eq!(peer.max_offset("t", 0).await, 100);
+        reactor::sleep(Duration::from_secs(9)).await;
+        assert_eq!(peer.max_offset("t", 0).await, 101);
+    });
+}
+
+#[test]
+fn delivery_goes_on_where_it_was_after_a_stop_and_after_a_kill() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        peer.send("t", "DELAY\u{1}1\u{2}", b"1 s").await;
+        peer.send("t", LEVEL_3, b"10 s").await;
+        reactor::sleep(Duration::from_secs(2)).await;
+        assert_eq!(peer.max_offset("t", 0).await, 1);
+    });
+    cluster.stop_broker();
+    cluster.start_broker();
+    cluster.clients(|| async {
+        reactor::sleep(Duration::from_secs(1)).await;
+        let mut peer = Peer::connect().await;
+        assert_eq!(
+            peer.max_offset("t", 0).await,
+            1,
+            "the first one is not delivered again"
+        );
+    });
+    cluster.kill_broker();
+    cluster.start_broker();
+    cluster.clients(|| async {
+        reactor::sleep(Duration::from_secs(9)).await;
+        let mut peer = Peer::connect().await;
+        assert_eq!(peer.max_offset("t", 0).await, 2);
+    });
+}

@@ -1,0 +1,8 @@
+//! What operators and clients ask of the coordinator, over the wire of a simulated broker.
+
+mod cluster;
+mod delayed;
+mod kept;
+mod members;
+mod peer;
+mod requests;

@@ -1,0 +1,134 @@
+//! Who is in a group, and who is told when that changes.
+
+use std::time::Duration;
+
+use protocol::Value;
+use protocol::body::Body;
+use protocol::body::lists::ConsumerList;
+use protocol::body::lock::{LockBatchAnswer, LockBatchRequest};
+use protocol::body::queue::MessageQueue;
+use protocol::code::{request, response};
+use protocol::json::Dialect;
+
+use crate::cluster::Cluster;
+use crate::peer::Peer;
+
+const CHANGED: i32 = request::NOTIFY_CONSUMER_IDS_CHANGED;
+/// Far less than any timer of the broker: what comes within it came at once.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+async fn list(peer: &mut Peer, group: &str) -> Vec<String> {
+    let fields = [("consumerGroup", Value::Str(group))];
+    let answer = peer
+        .ask(request::GET_CONSUMER_LIST_BY_GROUP, &fields, &[])
+        .await;
+    if answer.code != response::SUCCESS {
+        return Vec::new();
+    }
+    let list = ConsumerList::from_json(&answer.body).expect("a list");
+    list.consumer_id_list
+}
+
+#[test]
+fn members_are_told_at_once_and_once_when_somebody_comes_or_goes() {
+    Cluster::start(&[]).clients(|| async {
+        let (mut a, mut b) = (Peer::connect().await, Peer::connect().await);
+        a.join("a", "g", "t").await;
+        a.told(CHANGED, AT_ONCE).await;
+
+        b.join("b", "g", "t").await;
+        assert_eq!(a.told(CHANGED, AT_ONCE).await, 1, "b came");
+        assert_eq!(list(&mut a, "g").await, ["a", "b"]);
+        b.join("b", "g", "t").await;
+        assert_eq!(a.told(CHANGED, AT_ONCE).await, 0, "b only confirmed");
+
+        b.join("b", "g", "u").await;
+        assert_eq!(a.told(CHANGED, AT_ONCE).await, 1, "other topics");
+        drop(b);
+        assert_eq!(
+            a.told(CHANGED, AT_ONCE).await,
+            1,
+            "b's connection was closed"
+        );
+        assert_eq!(list(&mut a, "g").await, ["a"]);
+    });
+}
+
+#[test]
+fn who_unregisters_leaves_at_once() {
+    Cluster::start(&[]).clients(|| async {
+        let (mut a, mut b) = (Peer::connect().await, Peer::connect().await);
+        a.join("a", "g", "t").await;
+        b.join("b", "g", "t").await;
+        a.told(CHANGED, AT_ONCE).await;
+        let fields = [
+            ("clientID", Value::Str("b")),
+            ("consumerGroup", Value::Str("g")),
+        ];
+        b.ask(request::UNREGISTER_CLIENT, &fields, &[]).await;
+        assert_eq!(a.told(CHANGED, AT_ONCE).await, 1);
+        assert_eq!(list(&mut b, "g").await, ["a"]);
+    });
+}
+
+#[test]
+fn a_client_that_says_nothing_for_two_minutes_is_closed_and_missed() {
+    let settings = [("serverChannelMaxIdleTimeSeconds", "0")];
+    Cluster::start(&settings).clients(|| async {
+        let (mut a, mut b) = (Peer::connect().await, Peer::connect().await);
+        b.join("b", "g", "t").await;
+        for _ in 0..6 {
+            a.join("a", "g", "t").await;
+            reactor::sleep(Duration::from_secs(25)).await;
+        }
+        assert_eq!(list(&mut a, "g").await, ["a"]);
+        while b.hear().await {}
+    });
+}
+
+#[test]
+fn the_retry_topic_is_there_after_the_first_heartbeat() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        let answer = peer.join("a", "g", "t").await;
+        assert_eq!(answer.field("IS_SUPPORT_HEART_BEAT_V2"), "true");
+        let fields = [("topic", Value::Str("%RETRY%g"))];
+        let answer = peer.ask(request::GET_TOPIC_CONFIG, &fields, &[]).await;
+        assert_eq!(answer.code, response::SUCCESS);
+        let body = String::from_utf8(answer.body).expect("text");
+        assert!(
+            body.contains("\"readQueueNums\":1") && body.contains("\"perm\":6"),
+            "{body}"
+        );
+    });
+}
+
+#[test]
+fn a_queue_is_locked_by_one_client_for_a_minute() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        assert_eq!(lock(&mut peer, "a").await, 1);
+        assert_eq!(lock(&mut peer, "b").await, 0);
+        reactor::sleep(Duration::from_secs(61)).await;
+        let mut peer = Peer::connect().await;
+        assert_eq!(lock(&mut peer, "b").await, 1);
+    });
+}
+
+/// How many of one queue this client got.
+async fn lock(peer: &mut Peer, client: &str) -> usize {
+    let wanted = LockBatchRequest {
+        client_id: client.to_owned(),
+        consumer_group: "g".to_owned(),
+        mq_set: vec![MessageQueue {
+            broker_name: "broker-a".to_owned(),
+            queue_id: 0,
+            topic: "t".to_owned(),
+        }],
+        only_this_broker: false,
+    };
+    let body = wanted.to_json(Dialect::Strict);
+    let answer = peer.ask(request::LOCK_BATCH_MQ, &[], &body).await;
+    let got = LockBatchAnswer::from_json(&answer.body).expect("a set");
+    got.lock_ok_mq_set.len()
+}

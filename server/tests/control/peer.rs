@@ -1,0 +1,198 @@
+//! A client by hand: asks, and keeps what the broker says unasked.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use protocol::body::Body;
+use protocol::body::heartbeat::{ConsumerData, HeartbeatData, SubscriptionData};
+use protocol::code::request;
+use protocol::frame::FRAME_BYTES_MAX;
+use protocol::json::Dialect;
+use protocol::{Command, Encoding, Value, write_request};
+use reactor::{Frames, Socket};
+
+use crate::cluster::BROKER;
+
+/// A frame, taken apart.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    pub code: i32,
+    pub opaque: i32,
+    pub is_answer: bool,
+    pub remark: String,
+    pub fields: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Heard {
+    fn of(frame: &[u8]) -> Self {
+        let command = Command::decode(frame).expect("the broker's frames are whole");
+        let fields = command.fields.iter();
+        Self {
+            code: command.code,
+            opaque: command.opaque,
+            is_answer: command.is_response(),
+            remark: command
+                .remark_str()
+                .map(|r| r.into_owned())
+                .unwrap_or_default(),
+            fields: fields
+                .map(|(name, value)| {
+                    let name = String::from_utf8_lossy(name).into_owned();
+                    (name, value.as_str().into_owned())
+                })
+                .collect(),
+            body: command.body.to_vec(),
+        }
+    }
+
+    pub fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map(String::as_str).unwrap_or("")
+    }
+}
+
+pub struct Peer {
+    socket: Socket,
+    frames: Frames,
+    heard: VecDeque<Heard>,
+    opaque: i32,
+}
+
+impl Peer {
+    pub async fn connect() -> Self {
+        Self {
+            socket: Socket::connect(BROKER).await.expect("the broker listens"),
+            frames: Frames::new(FRAME_BYTES_MAX),
+            heard: VecDeque::new(),
+            opaque: 0,
+        }
+    }
+
+    pub async fn ask(&mut self, code: i32, fields: &[(&str, Value<'_>)], body: &[u8]) -> Heard {
+        self.opaque += 1;
+        let opaque = self.opaque;
+        let mut bytes = Vec::new();
+        write_request(
+            &mut bytes,
+            Encoding::Json,
+            code,
+            opaque,
+            false,
+            fields,
+            body,
+        );
+        self.socket.send(bytes).await.0.expect("connected");
+        loop {
+            let answers = |heard: &Heard| heard.is_answer && heard.opaque == opaque;
+            if let Some(at) = self.heard.iter().position(answers) {
+                return self.heard.remove(at).expect("it is there");
+            }
+            assert!(self.hear().await, "the broker closed the connection");
+        }
+    }
+
+    /// How many requests of the broker with this code have come within `time`.
+    pub async fn told(&mut self, code: i32, time: Duration) -> usize {
+        let until = reactor::now() + time;
+        loop {
+            let left = until.saturating_since(reactor::now());
+            match reactor::timeout(left, self.hear()).await {
+                Ok(true) => {}
+                Ok(false) | Err(_) => break,
+            }
+        }
+        let before = self.heard.len();
+        self.heard
+            .retain(|heard| heard.is_answer || heard.code != code);
+        before - self.heard.len()
+    }
+
+    /// False once the broker has closed the connection.
+    pub async fn hear(&mut self) -> bool {
+        let Ok(chunk) = self.socket.recv().await else {
+            return false;
+        };
+        let heard = &mut self.heard;
+        let keep = |frame: &[u8]| {
+            heard.push_back(Heard::of(frame));
+            Ok::<(), std::convert::Infallible>(())
+        };
+        self.frames.feed(&chunk, keep).expect("frames are whole");
+        !chunk.is_empty()
+    }
+
+    /// Joins a group, subscribing to all of a topic.
+    pub async fn join(&mut self, client: &str, group: &str, topic: &str) -> Heard {
+        let beat = HeartbeatData {
+            client_id: client.to_owned(),
+            consumer_data_set: vec![ConsumerData {
+                group_name: group.to_owned(),
+                subscription_data_set: vec![SubscriptionData::by_tags(topic, "*", 1)],
+                ..ConsumerData::default()
+            }],
+            ..HeartbeatData::default()
+        };
+        let body = beat.to_json(Dialect::Strict);
+        self.ask(request::HEART_BEAT, &[], &body).await
+    }
+
+    pub async fn make_topic(&mut self, topic: &str, queues: i32) -> Heard {
+        let fields = [
+            ("topic", Value::Str(topic)),
+            ("defaultTopic", Value::Str("TBW102")),
+            ("readQueueNums", Value::I32(queues)),
+            ("writeQueueNums", Value::I32(queues)),
+            ("perm", Value::I32(6)),
+            ("topicFilterType", Value::Str("SINGLE_TAG")),
+            ("topicSysFlag", Value::I32(0)),
+            ("order", Value::Bool(false)),
+        ];
+        self.ask(request::UPDATE_AND_CREATE_TOPIC, &fields, &[])
+            .await
+    }
+
+    pub async fn send(&mut self, topic: &str, properties: &str, body: &[u8]) -> Heard {
+        let fields = [
+            ("producerGroup", Value::Str("p")),
+            ("topic", Value::Str(topic)),
+            ("defaultTopic", Value::Str("TBW102")),
+            ("defaultTopicQueueNums", Value::I32(4)),
+            ("queueId", Value::I32(0)),
+            ("sysFlag", Value::I32(0)),
+            ("bornTimestamp", Value::I64(1)),
+            ("flag", Value::I32(0)),
+            ("properties", Value::Str(properties)),
+            ("reconsumeTimes", Value::I32(0)),
+        ];
+        self.ask(request::SEND_MESSAGE, &fields, body).await
+    }
+
+    pub async fn max_offset(&mut self, topic: &str, queue_id: i32) -> i64 {
+        let fields = [
+            ("topic", Value::Str(topic)),
+            ("queueId", Value::I32(queue_id)),
+        ];
+        let answer = self.ask(request::GET_MAX_OFFSET, &fields, &[]).await;
+        answer.field("offset").parse().expect("a number")
+    }
+
+    pub async fn commit(&mut self, group: &str, topic: &str, offset: i64) -> Heard {
+        let fields = [
+            ("consumerGroup", Value::Str(group)),
+            ("topic", Value::Str(topic)),
+            ("queueId", Value::I32(0)),
+            ("commitOffset", Value::I64(offset)),
+        ];
+        self.ask(request::UPDATE_CONSUMER_OFFSET, &fields, &[])
+            .await
+    }
+
+    pub async fn committed(&mut self, group: &str, topic: &str) -> Heard {
+        let fields = [
+            ("consumerGroup", Value::Str(group)),
+            ("topic", Value::Str(topic)),
+            ("queueId", Value::I32(0)),
+        ];
+        self.ask(request::QUERY_CONSUMER_OFFSET, &fields, &[]).await
+    }
+}

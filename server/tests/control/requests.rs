@@ -1,0 +1,177 @@
+//! Requests one by one: answers, refusals, settings and figures.
+
+use std::path::Path;
+
+use protocol::Value;
+use protocol::body::Body;
+use protocol::body::heartbeat::{CheckClientRequest, SubscriptionData};
+use protocol::body::kv_table::KvTable;
+use protocol::body::stats::{ConsumeStats, TopicStats};
+use protocol::code::{request, response};
+use protocol::json::Dialect;
+use reactor::fs;
+
+use crate::cluster::Cluster;
+use crate::peer::Peer;
+
+#[test]
+fn an_unknown_code_is_answered_and_the_connection_lives() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        let answer = peer.ask(9_999, &[], &[]).await;
+        assert_eq!(answer.code, response::REQUEST_CODE_NOT_SUPPORTED);
+        assert_eq!(answer.remark, " request type 9999 not supported");
+        assert_eq!(peer.max_offset("t", 0).await, 0);
+    });
+}
+
+#[test]
+fn bad_topics_are_refused_and_the_same_topic_twice_is_fine() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        let long = "x".repeat(128);
+        for (topic, queues) in [
+            ("a b", 1),
+            ("", 1),
+            (long.as_str(), 1),
+            ("t", -1),
+            ("SCHEDULE_TOPIC_XXXX", 1),
+            ("broker-a", 1),
+        ] {
+            let answer = peer.make_topic(topic, queues).await;
+            assert_eq!(answer.code, response::INVALID_PARAMETER, "{topic}");
+        }
+        for _ in 0..2 {
+            assert_eq!(peer.make_topic("t", 2).await.code, response::SUCCESS);
+        }
+    });
+}
+
+#[test]
+fn a_new_group_starts_at_zero_on_an_empty_queue_and_on_one_that_begins_in_memory() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        assert_eq!(peer.committed("g", "t").await.field("offset"), "0");
+        peer.send("t", "", b"x").await;
+        assert_eq!(peer.committed("g", "t").await.field("offset"), "0");
+        let fields = [
+            ("consumerGroup", Value::Str("g")),
+            ("topic", Value::Str("t")),
+            ("queueId", Value::I32(0)),
+            ("setZeroIfNotFound", Value::Bool(false)),
+        ];
+        let answer = peer.ask(request::QUERY_CONSUMER_OFFSET, &fields, &[]).await;
+        assert_eq!(answer.code, response::QUERY_NOT_FOUND);
+    });
+}
+
+#[test]
+fn only_tag_filters_pass_the_check() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        for (kind, code) in [
+            ("TAG", response::SUCCESS),
+            ("SQL92", response::SYSTEM_ERROR),
+        ] {
+            let check = CheckClientRequest {
+                subscription_data: Some(SubscriptionData {
+                    expression_type: kind.to_owned(),
+                    ..SubscriptionData::by_tags("t", "a > 1", 1)
+                }),
+                ..CheckClientRequest::default()
+            };
+            let body = check.to_json(Dialect::Strict);
+            let answer = peer.ask(request::CHECK_CLIENT_CONFIG, &[], &body).await;
+            assert_eq!(answer.code, code, "{kind}");
+        }
+    });
+}
+
+#[test]
+fn settings_change_at_run_time_and_in_the_file() {
+    let mut cluster = Cluster::prepare(&[]);
+    cluster.on_disk(|| {
+        fs::replace(Path::new("/broker.conf"), b"# mine\nbrokerPermission=6\n").expect("written");
+    });
+    cluster.start_broker();
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        let update = |text: &'static str| (request::UPDATE_BROKER_CONFIG, text.as_bytes());
+        let (code, body) = update("brokerPermission=4\n");
+        assert_eq!(peer.ask(code, &[], body).await.code, response::SUCCESS);
+        let (code, body) = update("listenPort=1\n");
+        assert_eq!(
+            peer.ask(code, &[], body).await.code,
+            response::INVALID_PARAMETER
+        );
+        let (code, body) = update("configBlackList=\n");
+        assert_eq!(
+            peer.ask(code, &[], body).await.code,
+            response::NO_PERMISSION
+        );
+        let shown = peer.ask(request::GET_BROKER_CONFIG, &[], &[]).await;
+        let shown = String::from_utf8(shown.body).expect("text");
+        assert!(shown.contains("\nbrokerPermission=4\n"));
+        assert!(shown.contains("\nlistenPort=10911\n"));
+    });
+    let text = cluster.on_disk(|| fs::read(Path::new("/broker.conf")).expect("there"));
+    assert_eq!(text, b"# mine\nbrokerPermission=4\n");
+}
+
+#[test]
+fn figures_are_true_and_have_the_names_tools_parse() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 2).await;
+        for _ in 0..3 {
+            peer.send("t", "", b"body").await;
+        }
+        let answer = peer.ask(request::GET_BROKER_RUNTIME_INFO, &[], &[]).await;
+        let table = KvTable::from_json(&answer.body).expect("a table").table;
+        assert_eq!(table["putMessageTimesTotal"], "3");
+        assert_eq!(table["msgPutTotalTodayNow"], "3");
+        for key in [
+            "bootTimestamp",
+            "brokerVersionDesc",
+            "putTps",
+            "getTotalTps",
+            "commitLogMaxOffset",
+            "commitLogDiskRatio",
+            "commitLogDirCapacity",
+            "earliestMessageTimeStamp",
+            "remainHowManyDataToFlush",
+            "sendThreadPoolQueueCapacity",
+            "dispatchBehindBytes",
+        ] {
+            assert!(table.contains_key(key), "{key}");
+        }
+        let written: u64 = table["commitLogMaxOffset"].parse().expect("a number");
+        assert!(written > 0);
+    });
+}
+
+#[test]
+fn topic_and_group_statistics_agree_with_what_was_sent_and_committed() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 2).await;
+        peer.join("a", "g", "t").await;
+        for _ in 0..3 {
+            peer.send("t", "", b"body").await;
+        }
+        peer.commit("g", "t", 2).await;
+        let fields = [("topic", Value::Str("t"))];
+        let answer = peer.ask(request::GET_TOPIC_STATS_INFO, &fields, &[]).await;
+        let stats = TopicStats::from_json(&answer.body).expect("statistics");
+        let ends: Vec<i64> = stats.offsets.values().map(|o| o.max_offset).collect();
+        assert_eq!(ends, [3, 0]);
+
+        let fields = [("consumerGroup", Value::Str("g"))];
+        let answer = peer.ask(request::GET_CONSUME_STATS, &fields, &[]).await;
+        let stats = ConsumeStats::from_json(&answer.body).expect("statistics");
+        let (_, first) = stats.offsets.first_key_value().expect("two queues");
+        assert_eq!((first.broker_offset, first.consumer_offset), (3, 2));
+        assert!(first.last_timestamp > 0);
+    });
+}
