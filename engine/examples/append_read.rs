@@ -24,8 +24,14 @@ struct Work {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let root = arguments.next().unwrap_or_else(|| "append_read_store".to_owned());
-    let mut number = |default| arguments.next().map_or(default, |text| text.parse().expect("a number"));
+    let root = arguments
+        .next()
+        .unwrap_or_else(|| "append_read_store".to_owned());
+    let mut number = |default| {
+        arguments
+            .next()
+            .map_or(default, |text| text.parse().expect("a number"))
+    };
     let work = Work {
         root: root.into(),
         messages: number(2_000_000),
@@ -43,7 +49,9 @@ async fn run(work: Work) {
     let _ = std::fs::remove_dir_all(&work.root);
     let mut config = Config::for_root(&work.root);
     let clock = Clock::start();
-    let (store, mut writer) = Store::open(config.clone(), |_| {}).await.expect("an empty store");
+    let (store, mut writer) = Store::open(config.clone(), |_| {})
+        .await
+        .expect("an empty store");
     clock.report("open an empty store", 1);
     let queues: Vec<Arc<Queue>> = (0..work.queues)
         .map(|n| store.queue(&format!("topic-{}", n / 4), n as u32 % 4))
@@ -51,17 +59,24 @@ async fn run(work: Work) {
     reactor::sleep(Duration::from_millis(200)).await;
 
     let body = vec![b'x'; work.body_bytes];
-    let mut batch = filled(&queues, &body);
+    // Every queue is met in turn.
+    let mut batches: Vec<Batch> = (0..queues.len().div_ceil(BATCH_MESSAGES))
+        .map(|number| filled(&queues, number * BATCH_MESSAGES, &body))
+        .collect();
+    let mut turn = (0..batches.len()).cycle();
     let clock = Clock::start();
     for _ in 0..work.messages / BATCH_MESSAGES / TURN_BATCHES {
         for _ in 0..TURN_BATCHES {
-            writer.append(&mut batch).await;
+            let batch = turn.next().map(|number| &mut batches[number]);
+            let batch = batch.expect("a cycle does not end");
+            writer.append(batch).await;
             assert!(batch.items()[0].error.is_none());
         }
         writer.publish();
         reactor::yield_now().await;
     }
     clock.report("append", work.messages);
+    drop(batches);
     println!("  resident: {}", resident());
 
     let clock = Clock::start();
@@ -72,7 +87,9 @@ async fn run(work: Work) {
     drop(queues);
     wait_for_the_last(store).await;
     let clock = Clock::start();
-    let (store, writer) = Store::open(config.clone(), |_| {}).await.expect("the same store");
+    let (store, writer) = Store::open(config.clone(), |_| {})
+        .await
+        .expect("the same store");
     clock.report("open it after a kill", 1);
     writer.close().await.expect("closing works");
     wait_for_the_last(store).await;
@@ -99,12 +116,11 @@ async fn wait_for_the_last(store: Arc<Store>) {
     }
 }
 
-fn filled(queues: &[Arc<Queue>], body: &[u8]) -> Batch {
+fn filled(queues: &[Arc<Queue>], first: usize, body: &[u8]) -> Batch {
     let host = SocketAddr::from((Ipv4Addr::LOCALHOST, 10911));
     let mut batch = Batch::new(0);
-    for n in 0..BATCH_MESSAGES {
-        // A stride that meets many queues also in one batch.
-        let queue = &queues[n * 7919 % queues.len()];
+    for n in first..first + BATCH_MESSAGES {
+        let queue = &queues[n % queues.len()];
         let draft = Draft {
             topic: queue.topic(),
             queue_id: queue.id() as i32,
@@ -115,7 +131,9 @@ fn filled(queues: &[Arc<Queue>], body: &[u8]) -> Batch {
             store_host: host,
             reconsume_times: 0,
             prepared_transaction_offset: 0,
-            properties: Text::plain(b"TAGS\x01a\x02UNIQ_KEY\x017F00000100002A139F3E0A1B2C3D0001\x02"),
+            properties: Text::plain(
+                b"TAGS\x01a\x02UNIQ_KEY\x017F00000100002A139F3E0A1B2C3D0001\x02",
+            ),
             body,
         };
         batch.push(queue, 97, n as u64, |out| draft.append_to(out));
@@ -136,7 +154,10 @@ async fn read_back(store: &Arc<Store>, queues: &[Arc<Queue>]) -> usize {
         loop {
             gather.clear();
             let read = match store.read(queue, offset, &limits, |_| true, &mut gather) {
-                Read::Cold(cold) => store.fetch(cold, |_| true, &mut gather).await.expect("the disk reads"),
+                Read::Cold(cold) => store
+                    .fetch(cold, |_| true, &mut gather)
+                    .await
+                    .expect("the disk reads"),
                 other => other,
             };
             match read {
@@ -191,6 +212,11 @@ fn process_cpu() -> Duration {
 fn resident() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let wanted = ["RssAnon", "RssFile"];
-    let lines = status.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
-    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", ")
+    let lines = status
+        .lines()
+        .filter(|line| wanted.iter().any(|name| line.starts_with(name)));
+    lines
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

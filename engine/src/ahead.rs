@@ -24,6 +24,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Ahead {
     layout: Arc<Layout>,
     segment_bytes: u64,
+    /// Half of it is what the tail has in front of it at least, as long as the other thread keeps up.
     distance_bytes: u64,
     state: RefCell<State>,
     /// Something to do.
@@ -59,11 +60,12 @@ enum Job {
 }
 
 impl Ahead {
-    /// For a tail at `position` of `segment`; what lies behind it is looked at before it is used.
+    /// For a tail at `position` of `segment`; with `check`, what lies behind it is looked at before it is used.
     pub fn new(
         layout: Arc<Layout>,
         segment: Arc<Segment>,
         position: u64,
+        check: bool,
         distance_bytes: u64,
     ) -> Ahead {
         Ahead {
@@ -75,7 +77,7 @@ impl Ahead {
                 position,
                 touched: position,
                 wanted: 0,
-                check: true,
+                check,
                 next: Next::Missing,
                 next_wanted: false,
             }),
@@ -126,7 +128,7 @@ impl Ahead {
                         let segment = segment.clone();
                         state.segment = segment.clone();
                         state.position = 0;
-                        state.touched = STEP_BYTES.min(self.segment_bytes);
+                        state.touched = self.first_touched();
                         state.wanted = 0;
                         state.check = false;
                         state.next = Next::Missing;
@@ -165,7 +167,9 @@ impl Ahead {
     fn job(&self, state: &State) -> Job {
         let ahead = state.position + self.distance_bytes / 2;
         if state.touched < ahead.max(state.wanted).min(self.segment_bytes) {
-            let from = state.touched.max(if state.check { 0 } else { state.position });
+            let from = state
+                .touched
+                .max(if state.check { 0 } else { state.position });
             let to = (from + STEP_BYTES).min(self.segment_bytes);
             return Job::Touch { from, to };
         }
@@ -203,17 +207,7 @@ impl Ahead {
     }
 
     async fn create(&self, base: u64) {
-        let (layout, bytes) = (self.layout.clone(), self.segment_bytes);
-        let first_step = STEP_BYTES.min(bytes);
-        let made = offload("make a log segment", move || {
-            let segment = Segment::create(&layout, base, bytes)?;
-            if let Some(hot) = segment.hot().as_ref() {
-                hot.mapping.populate(0, first_step as usize)?;
-            }
-            Ok::<_, io::Error>(segment)
-        })
-        .await;
-        let next = match made {
+        let next = match self.make_segment(base).await {
             Ok(segment) => Next::Ready(Arc::new(segment)),
             Err(error) => {
                 let used_percent = used_percent(self.layout.log_dir_of(base));
@@ -222,6 +216,30 @@ impl Ahead {
             }
         };
         self.state.borrow_mut().next = next;
+    }
+
+    /// The other thread is not kept waiting for the disk: the tail's pages need it.
+    async fn make_segment(&self, base: u64) -> io::Result<Segment> {
+        let bytes = self.segment_bytes;
+        let layout = self.layout.clone();
+        let allocate = move || Segment::allocate(&layout, base, bytes);
+        let spare = offload("allocate a log segment", allocate).await?;
+        spare.sync_data().await?;
+        let layout = self.layout.clone();
+        let touched = self.first_touched();
+        offload("open a log segment", move || {
+            let segment = Segment::install(&layout, base, bytes)?;
+            if let Some(hot) = segment.hot().as_ref() {
+                hot.mapping.populate(0, touched as usize)?;
+            }
+            Ok(segment)
+        })
+        .await
+    }
+
+    /// How much of a new segment is touched before it is handed over.
+    fn first_touched(&self) -> u64 {
+        (self.distance_bytes / 2).min(self.segment_bytes)
     }
 }
 
@@ -251,13 +269,21 @@ fn touch(
     // SAFETY: the tail stays below `touched` while pages are checked, so nobody else uses these bytes, nor the
     // few behind them, which are checked next.
     let shown = unsafe { mapping.bytes(at, len + overhang) };
-    if shown[..len].iter().all(|byte| *byte == 0) {
+    if is_zero(&shown[..len]) {
         return Ok(());
     }
     let stale = has_stale_record(shown, base + from);
     // SAFETY: as above, and `shown` is not used any more.
     unsafe { mapping.bytes_mut(at, len) }.fill(0);
     if stale { file.sync_blocking() } else { Ok(()) }
+}
+
+/// Page by page, which compares fast.
+fn is_zero(bytes: &[u8]) -> bool {
+    static ZERO: [u8; 4096] = [0; 4096];
+    bytes
+        .chunks(ZERO.len())
+        .all(|page| page == &ZERO[..page.len()])
 }
 
 /// Whether a record header lies in `bytes` that claims exactly the log offset it is found at.
@@ -267,8 +293,8 @@ fn has_stale_record(bytes: &[u8], log_offset: u64) -> bool {
         .zip(log_offset..)
         .any(|(window, at)| {
             let magic = &window[record::MAGIC_AT..record::BODY_CRC_AT];
-            let of_a_record = magic == record::MAGIC_V1.to_be_bytes()
-                || magic == record::MAGIC_V2.to_be_bytes();
+            let of_a_record =
+                magic == record::MAGIC_V1.to_be_bytes() || magic == record::MAGIC_V2.to_be_bytes();
             of_a_record && window[record::LOG_OFFSET_AT..record::SYS_FLAG_AT] == at.to_be_bytes()
         })
 }

@@ -36,7 +36,9 @@ impl Tail {
     /// Goes on in `segment`, which is hot, at the log offset `at`.
     pub fn new(segment: Arc<Segment>, at: u64) -> Tail {
         let hot = segment.hot().as_ref().expect("the tail is hot").clone();
-        let position = at.checked_sub(segment.base()).expect("at is in the segment");
+        let position = at
+            .checked_sub(segment.base())
+            .expect("at is in the segment");
         assert!(position <= segment.bytes(), "at is in the segment");
         Tail {
             segment,
@@ -89,7 +91,10 @@ impl Tail {
     /// Fills the rest of the segment; it is full then.
     pub fn fill_blank(&mut self) {
         let rest = self.segment.bytes() - self.position;
-        assert!(rest >= END_BLANK_BYTES, "every record leaves room for a blank");
+        assert!(
+            rest >= END_BLANK_BYTES,
+            "every record leaves room for a blank"
+        );
         let at = self.position as usize;
         // SAFETY: as in `lay`.
         let target = unsafe { self.hot.mapping.bytes_mut(at, record::HEADER_BYTES) };

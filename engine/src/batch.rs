@@ -83,7 +83,7 @@ impl Batch {
         let start = self.bytes.len();
         let placed = encode(&mut self.bytes);
         let len = self.bytes.len() - start;
-        assert_eq!(placed.len as usize, len, "the encoder wrote what it said");
+        assert_eq!(placed.len, len, "the encoder wrote what it said");
         assert!(
             self.bytes.len() <= u32::MAX as usize,
             "a batch stays under 4 GiB"

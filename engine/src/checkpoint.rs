@@ -137,7 +137,9 @@ fn load_parts(
     let mut chain: Vec<Part> = Vec::new();
     loop {
         let number = chain.len() as u32;
-        let from = chain.last().map_or(segment.base(), |part| part.header.head.to);
+        let from = chain
+            .last()
+            .map_or(segment.base(), |part| part.header.head.to);
         match Part::open(layout, segment, number, from) {
             Ok(part) => chain.push(part),
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
@@ -201,8 +203,7 @@ impl Part {
         let path = layout.part(segment.base(), number);
         let (file, header) = open_companion(&path, segment.base())?;
         let head = &header.head;
-        let in_place =
-            head.kind == Kind::Part && head.from == from && head.to <= segment.end();
+        let in_place = head.kind == Kind::Part && head.from == from && head.to <= segment.end();
         if !in_place || !fits_log(&header, segment)? {
             return Err(Damage::Misplaced.into());
         }
@@ -241,10 +242,6 @@ impl Part {
             for (offset, entry) in offsets.zip(&mut entries) {
                 hot.index.append(no, offset, entry);
             }
-            if let Some(run) = hot.index.run(no) {
-                let next = listed.first + u64::from(listed.entries);
-                run.set_spilled((next - run.first()) as u32);
-            }
         })?;
         Ok(())
     }
@@ -269,7 +266,9 @@ fn fits_log(header: &Header, segment: &Segment) -> io::Result<bool> {
 
 /// The store time of the record whose first bytes are given, if it claims to be at `log_offset`.
 fn store_ms_of(start: &[u8; record::RECORD_BYTES_MIN], log_offset: u64) -> Option<i64> {
-    record::len_at(start).ok().filter(|header| !header.is_blank())?;
+    record::len_at(start)
+        .ok()
+        .filter(|header| !header.is_blank())?;
     let field = |at: usize| start.get(at..)?.first_chunk::<8>().copied();
     if u64::from_be_bytes(field(record::LOG_OFFSET_AT)?) != log_offset {
         return None;

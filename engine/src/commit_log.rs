@@ -16,15 +16,19 @@ pub struct CommitLog {
     /// Everything below survives a power cut. Stored by the flusher only.
     flushed: AtomicU64,
     poisoned: AtomicBool,
+    /// What lies below was not touched since the process began, and may be on the disk only.
+    warm_from: LogOffset,
 }
 
 impl CommitLog {
-    pub fn new(segments: Segments, written: LogOffset, flushed: LogOffset) -> CommitLog {
-        assert!(flushed <= written, "what is flushed was written before");
+    /// After recovery: everything below `checked` was durable before, and was not read.
+    pub fn new(segments: Segments, written: LogOffset, checked: LogOffset) -> CommitLog {
+        assert!(checked <= written, "what is flushed was written before");
         CommitLog {
             segments,
+            warm_from: checked,
             written: AtomicU64::new(written.0),
-            flushed: AtomicU64::new(flushed.0),
+            flushed: AtomicU64::new(checked.0),
             poisoned: AtomicBool::new(false),
         }
     }
@@ -41,6 +45,12 @@ impl CommitLog {
         LogOffset(self.flushed.load(Ordering::Acquire))
     }
 
+    /// From here on the log may be read through the mapping, given how much of its tail is hot.
+    pub fn hot_from(&self, hot_bytes: u64) -> LogOffset {
+        let tail = self.written().0.saturating_sub(hot_bytes);
+        self.warm_from.max(LogOffset(tail))
+    }
+
     pub fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)
     }
@@ -53,8 +63,14 @@ impl CommitLog {
 
     /// Everything below `flushed` was synced, and everything before it as well. The flusher's alone.
     pub(crate) fn publish_flushed(&self, flushed: LogOffset) {
-        assert!(!self.is_poisoned(), "after a failed sync nothing counts as flushed");
-        assert!(flushed <= self.written(), "what is flushed was written before");
+        assert!(
+            !self.is_poisoned(),
+            "after a failed sync nothing counts as flushed"
+        );
+        assert!(
+            flushed <= self.written(),
+            "what is flushed was written before"
+        );
         self.flushed.fetch_max(flushed.0, Ordering::AcqRel);
     }
 

@@ -66,7 +66,7 @@ impl Config {
             flush: FlushConfig::default(),
             hot_bytes: 1 << 30,
             cold_cache_bytes: 16 << 20,
-            touch_ahead_bytes: 8 << 20,
+            touch_ahead_bytes: 64 << 20,
             shards: SHARDS_MAX,
         }
     }
@@ -101,7 +101,9 @@ mod tests {
         let mut config = Config::for_root("store");
         assert!(config.complaint().is_none());
         config.segment_bytes = 5000;
-        let complaint = config.complaint().expect("5000 is not a multiple of a page");
+        let complaint = config
+            .complaint()
+            .expect("5000 is not a multiple of a page");
         assert!(complaint.contains("mappedFileSizeCommitLog"), "{complaint}");
     }
 }

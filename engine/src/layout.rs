@@ -122,10 +122,7 @@ pub fn parse_companion(name: &str) -> Companion {
     if name.ends_with(UNFINISHED_SUFFIX) || name.ends_with(SPARE_SUFFIX) {
         return Companion::Unfinished;
     }
-    if let Some(base) = name
-        .strip_suffix(INDEX_SUFFIX)
-        .and_then(parse_segment_name)
-    {
+    if let Some(base) = name.strip_suffix(INDEX_SUFFIX).and_then(parse_segment_name) {
         return Companion::Sealed { base };
     }
     let part = name

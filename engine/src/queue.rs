@@ -191,10 +191,7 @@ mod tests {
             .iter()
             .map(|q| (q.topic().to_owned(), q.id()))
             .collect();
-        assert_eq!(
-            sorted,
-            [("a".into(), 7), ("b".into(), 0), ("b".into(), 1)]
-        );
+        assert_eq!(sorted, [("a".into(), 7), ("b".into(), 0), ("b".into(), 1)]);
     }
 
     #[test]

@@ -110,8 +110,7 @@ impl Store {
         let Some(mut at) = find_hot(&list, queue.no(), offset.0, max) else {
             return cold();
         };
-        let written = self.log().written().0;
-        let hot_from = written.saturating_sub(self.config().hot_bytes);
+        let hot_from = self.log().hot_from(self.config().hot_bytes).0;
         let mut picker = Picker::new(limits, offset);
         loop {
             let segment = &list.items()[at.number];
@@ -119,7 +118,16 @@ impl Store {
             let Some(hot) = hot.as_ref() else {
                 break; // It was retired just now.
             };
-            if !pick_hot(&mut picker, segment, hot, queue, at.end, hot_from, &mut accept, into) {
+            if !pick_hot(
+                &mut picker,
+                segment,
+                hot,
+                queue,
+                at.end,
+                hot_from,
+                &mut accept,
+                into,
+            ) {
                 break;
             }
             match find_next(&list, queue.no(), &at, max) {
@@ -127,7 +135,11 @@ impl Store {
                 None => break,
             }
         }
-        if picker.scanned == 0 { cold() } else { picker.outcome() }
+        if picker.scanned == 0 {
+            cold()
+        } else {
+            picker.outcome()
+        }
     }
 }
 
@@ -332,7 +344,12 @@ mod tests {
     use proptest::prelude::*;
 
     /// RocketMQ's rules, written as a plain loop over (bytes, tag).
-    fn model(list: &[(u32, i32)], limits: &ReadLimits, memory: bool, tag: Option<i32>) -> (usize, Vec<usize>) {
+    fn model(
+        list: &[(u32, i32)],
+        limits: &ReadLimits,
+        memory: bool,
+        tag: Option<i32>,
+    ) -> (usize, Vec<usize>) {
         let mut taken: Vec<usize> = Vec::new();
         let mut total = 0u64;
         for (n, (bytes, hash)) in list.iter().enumerate() {

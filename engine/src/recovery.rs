@@ -39,6 +39,8 @@ pub struct Recovered {
     /// Store time of the last record.
     pub last_ms: i64,
     pub covered: Covered,
+    /// The last segment was made just now: nothing stale can be in it.
+    pub fresh_tail: bool,
 }
 
 /// Opens the log and finds its end. Nothing is accepted before this is done.
@@ -50,7 +52,8 @@ pub async fn recover(
 ) -> Result<(CommitLog, Recovered), OpenError> {
     let mut segments = open_segments(config, layout)?;
     let companions = layout.companions();
-    let found = checkpoint::load(layout, &segments, registry).map_err(OpenError::io(&companions))?;
+    let found =
+        checkpoint::load(layout, &segments, registry).map_err(OpenError::io(&companions))?;
     let first = segments.first().map_or(0, |segment| segment.base());
     checkpoint::tidy(layout, &found.covered, first).map_err(OpenError::io(&companions))?;
     if let Some(oldest) = segments.first()
@@ -87,7 +90,8 @@ pub async fn recover(
     for beyond in segments.drain(kept..) {
         remove_segment(layout, &beyond)?;
     }
-    if segments.last().is_none_or(|last| last.end() == scan.end) {
+    let fresh_tail = segments.last().is_none_or(|last| last.end() == scan.end);
+    if fresh_tail {
         let (path, bytes) = (layout.segment(scan.end), config.segment_bytes);
         let next = Segment::create(layout, scan.end, bytes).map_err(OpenError::io(path))?;
         segments.push(Arc::new(next));
@@ -106,6 +110,7 @@ pub async fn recover(
         end,
         last_ms: scan.last_ms,
         covered: found.covered,
+        fresh_tail,
     };
     Ok((CommitLog::new(segments, end, flushed), recovered))
 }
@@ -196,7 +201,13 @@ impl Scan<'_> {
                 Step::Record(record) => {
                     let added = record.view.and_then(|view| {
                         let dispatched = dispatch(&view)?;
-                        self.add(&hot.index, record.position, view.bytes.len(), view.store_ms, dispatched)
+                        self.add(
+                            &hot.index,
+                            record.position,
+                            view.bytes.len(),
+                            view.store_ms,
+                            dispatched,
+                        )
                     });
                     if let Err(why) = added {
                         return Ok(self.cut(segment, record.position, why));
@@ -333,7 +344,14 @@ pub async fn rebuild_sealed(store: &Arc<Store>, segment: Arc<Segment>) -> io::Re
     let before = previous_sealed(store, &segment).await;
     let (store, base) = (store.clone(), segment.base());
     offload("write a queue index", move || {
-        write_rebuilt(&store, &segment, &index, &next_offsets, before.as_deref(), last_ms)
+        write_rebuilt(
+            &store,
+            &segment,
+            &index,
+            &next_offsets,
+            before.as_deref(),
+            last_ms,
+        )
     })
     .await?;
     tracing::info!(segment = base, "a queue index was rebuilt from the log");

@@ -4,7 +4,7 @@
 //! After that only its file handle remains. Readers hold on to a mapping through its `Arc`, so a slice that is
 //! being sent outlives the segment's retirement.
 
-use crate::layout::{Layout, UNFINISHED_SUFFIX};
+use crate::layout::Layout;
 use crate::queue_index::active::ActiveIndex;
 use arc_swap::ArcSwapOption;
 use reactor::{File, Mapping, OpenOptions, fs};
@@ -43,11 +43,17 @@ impl Segment {
         })
     }
 
-    /// Makes the file of a new segment, zeroed and of its full size, and opens it hot. It is prepared under
-    /// another name, so that the log directory never holds a file of a wrong size. Blocks.
+    /// Makes the file of a new segment, zeroed and of its full size, and opens it hot. Blocks.
     pub fn create(layout: &Layout, base: u64, bytes: u64) -> io::Result<Segment> {
-        let (spare, path) = (layout.spare(base), layout.segment(base));
-        debug_assert!(!path.to_string_lossy().ends_with(UNFINISHED_SUFFIX));
+        let spare = Segment::allocate(layout, base, bytes)?;
+        spare.sync_blocking()?;
+        Segment::install(layout, base, bytes)
+    }
+
+    /// The first step of [`Segment::create`]: the file under another name, so that the log directory never holds
+    /// one of a wrong size. It has to be synced before the next step. Blocks.
+    pub fn allocate(layout: &Layout, base: u64, bytes: u64) -> io::Result<File> {
+        let spare = layout.spare(base);
         let options = OpenOptions {
             read: true,
             write: true,
@@ -55,16 +61,18 @@ impl Segment {
             truncate: true,
             ..OpenOptions::default()
         };
-        let prepare = || {
-            let file = File::open(&spare, options)?;
-            file.allocate(bytes)?;
-            file.sync_blocking()
-        };
-        prepare().inspect_err(|_| {
+        let file = File::open(&spare, options)?;
+        file.allocate(bytes).inspect_err(|_| {
             // The space is better free; a leftover is removed when the store opens.
             let _ = fs::remove_file(&spare);
         })?;
-        fs::rename(&spare, &path)?;
+        Ok(file)
+    }
+
+    /// The last step of [`Segment::create`]: gives the file its name and opens it. Blocks.
+    pub fn install(layout: &Layout, base: u64, bytes: u64) -> io::Result<Segment> {
+        let path = layout.segment(base);
+        fs::rename(&layout.spare(base), &path)?;
         fs::sync_dir(layout.log_dir_of(base))?;
         let segment = Segment::open(&path, base, bytes)?;
         segment.warm()?;

@@ -1,5 +1,6 @@
 //! The store as every core shares it: opening, the queues, the watermarks.
 
+use crate::LogOffset;
 use crate::commit_log::CommitLog;
 use crate::config::Config;
 use crate::layout::Layout;
@@ -8,7 +9,6 @@ use crate::queue_index::sealed::SealedCache;
 use crate::read::blocks::BlockCache;
 use crate::recovery::{self, Progress};
 use crate::writer::Writer;
-use crate::LogOffset;
 use reactor::fs::{self, LockFile};
 use reactor::{File, OpenOptions};
 use std::io;

@@ -1,8 +1,8 @@
 //! From a time to a queue offset: a binary search, because store times in a log never go back.
 
+use crate::QueueOffset;
 use crate::queue::Queue;
 use crate::store::Store;
-use crate::QueueOffset;
 use protocol::record::View;
 use std::io;
 use std::sync::Arc;

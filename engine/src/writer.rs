@@ -60,6 +60,7 @@ impl Writer {
             layout.clone(),
             segment.clone(),
             tail.position(),
+            !recovered.fresh_tail,
             config.touch_ahead_bytes,
         ));
         let keeper = Rc::new(Keeper::new(
@@ -156,33 +157,27 @@ impl Writer {
 
     /// Resumes when a record of this length can be laid into the tail.
     #[cold]
-    #[inline(never)]
-    fn make_room(
-        &mut self,
-        record_bytes: u32,
-    ) -> impl Future<Output = Result<(), AppendError>> + '_ {
-        async move {
-            let limit = self.tail.segment().bytes() - END_BLANK_BYTES;
-            if u64::from(record_bytes) > limit {
-                return Err(AppendError::TooLarge {
-                    bytes: record_bytes,
-                    limit,
-                });
+    async fn make_room(&mut self, record_bytes: u32) -> Result<(), AppendError> {
+        let limit = self.tail.segment().bytes() - END_BLANK_BYTES;
+        if u64::from(record_bytes) > limit {
+            return Err(AppendError::TooLarge {
+                bytes: record_bytes,
+                limit,
+            });
+        }
+        loop {
+            if self.store.log().is_poisoned() {
+                return Err(AppendError::Poisoned);
             }
-            loop {
-                if self.store.log().is_poisoned() {
-                    return Err(AppendError::Poisoned);
-                }
-                if !self.tail.fits(record_bytes) {
-                    self.roll().await?;
-                }
-                self.limit = self.ahead.limit();
-                let end = self.tail.position() + u64::from(record_bytes) + END_BLANK_BYTES;
-                if end <= self.limit {
-                    return Ok(());
-                }
-                self.ahead.moved(end).await;
+            if !self.tail.fits(record_bytes) {
+                self.roll().await?;
             }
+            self.limit = self.ahead.limit();
+            let end = self.tail.position() + u64::from(record_bytes) + END_BLANK_BYTES;
+            if end <= self.limit {
+                return Ok(());
+            }
+            self.ahead.moved(end).await;
         }
     }
 
@@ -195,7 +190,11 @@ impl Writer {
         }
         let next = self.ahead.next().await?;
         self.tail.fill_blank();
-        assert_eq!(next.base(), self.tail.log_offset(), "segments follow each other");
+        assert_eq!(
+            next.base(),
+            self.tail.log_offset(),
+            "segments follow each other"
+        );
         self.store.log().segments().push(next.clone());
         let base = next.base();
         self.tail = Tail::new(next, base);

@@ -8,7 +8,7 @@ use super::chunks::Chunks;
 use super::{Entry, Place};
 use crate::QueueNo;
 use std::ptr;
-use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 
 type Slot = [AtomicU64; 2];
 
@@ -25,8 +25,6 @@ pub struct ActiveIndex {
 pub struct Run {
     first: u64,
     slots: Chunks<Slot>,
-    /// How many entries are in parts already. The keeper's alone.
-    spilled: AtomicU32,
 }
 
 impl ActiveIndex {
@@ -75,7 +73,6 @@ impl ActiveIndex {
         let run = Box::into_raw(Box::new(Run {
             first,
             slots: Chunks::new(),
-            spilled: AtomicU32::new(0),
         }));
         let place = self.runs.get_or_grow(queue.0 as usize);
         let was = place.swap(run, Ordering::AcqRel);
@@ -113,7 +110,9 @@ impl Run {
     /// The entry of a message that is in this run and below the queue's published end.
     #[inline]
     pub fn entry(&self, queue_offset: u64) -> Option<Entry> {
-        let slot = self.slots.get(queue_offset.checked_sub(self.first)? as usize)?;
+        let slot = self
+            .slots
+            .get(queue_offset.checked_sub(self.first)? as usize)?;
         let words = [
             slot[0].load(Ordering::Relaxed),
             slot[1].load(Ordering::Relaxed),
@@ -122,27 +121,22 @@ impl Run {
         (entry.bytes > 0).then_some(entry)
     }
 
-    /// How many entries, from the one numbered `from` on, start below `position` of the segment and belong to
-    /// messages below `end`.
-    pub fn count_below(&self, from: u32, position: u64, end: u64) -> u32 {
-        let mut count = 0;
-        let mut offset = self.first + u64::from(from);
-        while offset < end
-            && let Some(entry) = self.entry(offset)
-            && u64::from(entry.position) < position
-        {
-            count += 1;
-            offset += 1;
+    /// How many entries start below `position` of the segment and belong to messages below `end`.
+    pub fn count_below(&self, position: u64, end: u64) -> u32 {
+        let is_below = |number: u64| {
+            let entry = self.entry(self.first + number);
+            entry.is_some_and(|entry| u64::from(entry.position) < position)
+        };
+        let (mut low, mut high) = (0, end.saturating_sub(self.first));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_below(middle) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
         }
-        count
-    }
-
-    pub fn spilled(&self) -> u32 {
-        self.spilled.load(Ordering::Relaxed)
-    }
-
-    pub fn set_spilled(&self, count: u32) {
-        self.spilled.store(count, Ordering::Relaxed);
+        low as u32
     }
 }
 
@@ -184,7 +178,7 @@ mod tests {
                 }
                 prop_assert_eq!(run.entry(first + list.len() as u64), None);
                 let below = list.iter().filter(|e| e.position < 3_000).count() as u32;
-                prop_assert_eq!(run.count_below(0, 3_000, u64::MAX), below);
+                prop_assert_eq!(run.count_below(3_000, first + 10_000), below);
             }
         }
     }
@@ -196,7 +190,8 @@ mod tests {
             index.append(QueueNo(2), n, entry(n as u32 * 100));
         }
         let run = index.run(QueueNo(2)).expect("ten entries were added");
-        assert_eq!(run.count_below(0, u64::MAX, 6), 6);
-        assert_eq!(run.count_below(4, u64::MAX, 6), 2);
+        assert_eq!(run.count_below(u64::MAX, 6), 6);
+        assert_eq!(run.count_below(u64::MAX, 600), 10);
+        assert_eq!(run.count_below(250, 6), 3);
     }
 }

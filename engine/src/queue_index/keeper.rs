@@ -129,8 +129,9 @@ impl Keeper {
                 self.flusher.sync_to(LogOffset(end)).await?;
                 let path = self.layout.sealed(base);
                 self.write(segment, base, end, Kind::Sealed, path).await?;
-                let parts: Vec<PathBuf> =
-                    (0..number).map(|part| self.layout.part(base, part)).collect();
+                let parts: Vec<PathBuf> = (0..number)
+                    .map(|part| self.layout.part(base, part))
+                    .collect();
                 offload("remove index parts", move || {
                     // A leftover is removed when the store opens.
                     parts.iter().for_each(|part| drop(fs::remove_file(part)));
@@ -175,10 +176,14 @@ impl Keeper {
         path: PathBuf,
     ) -> io::Result<()> {
         let store = self.store.clone();
-        offload("write a queue index", move || {
-            write_companion(&store, &segment, from, to, kind, &path)
+        let unfinished = unfinished(&path);
+        let file = offload("write a queue index", move || {
+            write_companion(&store, &segment, from, to, kind, &unfinished)
         })
-        .await
+        .await?;
+        // Not on the other thread: the tail's pages need it.
+        file.sync_data().await?;
+        offload("name a queue index", move || give_name(&path)).await
     }
 
     /// Gives back the memory of sealed segments that have left the hot tail.
@@ -195,21 +200,21 @@ impl Keeper {
     }
 }
 
-/// Writes the companion of `from..to` of a hot segment under its name, durably. Blocks.
-pub(crate) fn write_companion(
+/// Writes the companion of `from..to` of a hot segment. Blocks.
+fn write_companion(
     store: &Store,
     segment: &Segment,
     from: u64,
     to: u64,
     kind: Kind,
-    path: &Path,
-) -> io::Result<()> {
+    unfinished: &Path,
+) -> io::Result<File> {
     let hot = segment.hot().as_ref().cloned();
     let hot = hot.ok_or_else(|| io::Error::other("the segment's index has left memory"))?;
     let queues = store.registry().sorted();
     let rows: Vec<Row<'_>> = queues
         .iter()
-        .map(|queue| Row::of(store, segment, &hot, queue, to, kind))
+        .map(|queue| Row::of(store, segment, &hot, queue, from, to))
         .collect();
     let listed: Vec<Listed<'_>> = rows.iter().map(|row| row.listed).collect();
     let head = Head {
@@ -222,23 +227,21 @@ pub(crate) fn write_companion(
         last_ms: last_ms(&hot, segment, &rows),
     };
     let entry = |row: usize, n: u32| rows[row].entry(n);
-    replace(path, |out| part::encode(&head, &listed, entry, out))?;
-    for row in &rows {
-        if let Some(run) = row.run {
-            run.set_spilled(row.skipped + row.listed.entries);
-        }
-    }
-    Ok(())
+    write_file(unfinished, |out| part::encode(&head, &listed, entry, out))
 }
 
-/// Writes a file under another name, syncs it and renames it. Blocks.
-fn replace(
+/// The name a companion has until it is complete and synced.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNFINISHED_SUFFIX);
+    PathBuf::from(name)
+}
+
+/// Writes a new file from its start. Blocks.
+fn write_file(
     path: &Path,
     write: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(UNFINISHED_SUFFIX);
-    let unfinished = PathBuf::from(unfinished);
+) -> io::Result<File> {
     let options = OpenOptions {
         read: true,
         write: true,
@@ -246,15 +249,19 @@ fn replace(
         truncate: true,
         ..OpenOptions::default()
     };
-    let file = File::open(&unfinished, options)?;
+    let file = File::open(path, options)?;
     let mut at = 0;
     write(&mut |piece| {
         file.write_all_at_blocking(piece, at)?;
         at += piece.len() as u64;
         Ok(())
     })?;
-    file.sync_blocking()?;
-    fs::rename(&unfinished, path)?;
+    Ok(file)
+}
+
+/// Gives a complete, synced companion its name, durably. Blocks.
+fn give_name(path: &Path) -> io::Result<()> {
+    fs::rename(&unfinished(path), path)?;
     fs::sync_dir(path.parent().expect("a companion is in a directory"))
 }
 
@@ -262,8 +269,6 @@ fn replace(
 struct Row<'a> {
     listed: Listed<'a>,
     run: Option<&'a Run>,
-    /// How many entries of the run are in earlier parts.
-    skipped: u32,
 }
 
 impl<'a> Row<'a> {
@@ -272,8 +277,8 @@ impl<'a> Row<'a> {
         segment: &Segment,
         hot: &'a Hot,
         queue: &'a Queue,
+        from: u64,
         to: u64,
-        kind: Kind,
     ) -> Row<'a> {
         // The end first: whatever was counted in it is in an index by now.
         let max = queue.max_offset();
@@ -285,16 +290,13 @@ impl<'a> Row<'a> {
                 entries: 0,
             },
             run: hot.index.run(queue.no()),
-            skipped: 0,
         };
         match row.run {
             Some(run) => {
-                row.skipped = match kind {
-                    Kind::Part => run.spilled(),
-                    Kind::Sealed => 0,
-                };
-                row.listed.first = run.first() + u64::from(row.skipped);
-                row.listed.entries = run.count_below(row.skipped, to - segment.base(), max);
+                let earlier = run.count_below(from - segment.base(), max);
+                let all = run.count_below(to - segment.base(), max);
+                row.listed.first = run.first() + u64::from(earlier);
+                row.listed.entries = all - earlier;
             }
             None => {
                 if let Some(first) = first_in_newer(store, segment, queue) {
@@ -359,11 +361,24 @@ pub(crate) fn write_rebuilt(
         let next = next_offsets.get(queue.no().0 as usize).copied().flatten();
         if let (Some(run), Some(next)) = (index.run(queue.no()), next) {
             let (first, entries) = (run.first(), (next - run.first()) as u32);
-            let listed = Listed { topic, id, first, entries };
+            let listed = Listed {
+                topic,
+                id,
+                first,
+                entries,
+            };
             rows.push((listed, Some(run)));
         } else if let Some(stands) = before.and_then(|before| before.run(queue.no())) {
             let (first, entries) = (stands.next(), 0);
-            rows.push((Listed { topic, id, first, entries }, None));
+            rows.push((
+                Listed {
+                    topic,
+                    id,
+                    first,
+                    entries,
+                },
+                None,
+            ));
         }
     }
     let listed: Vec<Listed<'_>> = rows.iter().map(|(listed, _)| *listed).collect();
@@ -382,5 +397,9 @@ pub(crate) fn write_rebuilt(
             .expect("counted while reading the log")
     };
     let path = store.layout().sealed(segment.base());
-    replace(&path, |out| part::encode(&head, &listed, entry, out))
+    let file = write_file(&unfinished(&path), |out| {
+        part::encode(&head, &listed, entry, out)
+    })?;
+    file.sync_blocking()?;
+    give_name(&path)
 }

@@ -62,12 +62,18 @@ impl BlockCache {
         complete: u64,
     ) -> io::Result<Extent> {
         let Some((_, segment)) = list.containing(log_offset) else {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the log does not reach there"));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the log does not reach there",
+            ));
         };
         let position = log_offset - segment.base();
         let block = segment.base() + position / BLOCK_BYTES * BLOCK_BYTES;
         if let Some(buffer) = self.find(block) {
-            return Ok(Extent { from: block, buffer });
+            return Ok(Extent {
+                from: block,
+                buffer,
+            });
         }
         let block_end = (block + BLOCK_BYTES).min(segment.end());
         if block_end <= complete && dense >= DENSE_BYTES && self.blocks_max > 0 {

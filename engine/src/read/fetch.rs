@@ -3,7 +3,7 @@
 //! Every record is checked to be the one its entry means before it is handed on. A sealed index that turns out
 //! to be damaged is rebuilt from the log, and the read tried again.
 
-use super::{Cold, Picker, Pick, Read, add_slice, find_hot, outside};
+use super::{Cold, Pick, Picker, Read, add_slice, find_hot, outside};
 use crate::queue::Queue;
 use crate::queue_index::Place;
 use crate::queue_index::sealed::Sealed;
@@ -46,8 +46,11 @@ impl Store {
         };
         let mut picker = Picker::new(&cold.limits, cold.offset);
         let mut wanted = Vec::new();
+        let tail = self.written().0.saturating_sub(self.config().hot_bytes);
         for place in &places {
-            match picker.offer(place.bytes, place.tag_hash, false, &mut accept) {
+            // After a restart the tail comes from the disk, but it is still the tail.
+            let in_memory = place.log_offset.0 >= tail;
+            match picker.offer(place.bytes, place.tag_hash, in_memory, &mut accept) {
                 Pick::Full => break,
                 Pick::Skip => {}
                 Pick::Take => wanted.push(*place),
@@ -110,7 +113,10 @@ impl Store {
         let mut rebuilt = None;
         loop {
             let mut looked_at = 0;
-            match self.sealed_places(&list, queue, offset, count, &mut looked_at).await {
+            match self
+                .sealed_places(&list, queue, offset, count, &mut looked_at)
+                .await
+            {
                 Err(error) if is_damage(&error) && rebuilt != Some(looked_at) => {
                     rebuilt = Some(looked_at);
                     let segment = list.items()[looked_at].clone();
@@ -143,7 +149,9 @@ impl Store {
                 return Ok(Places::Found(places));
             }
         }
-        let cold = list.items().partition_point(|segment| segment.hot().is_none());
+        let cold = list
+            .items()
+            .partition_point(|segment| segment.hot().is_none());
         let (mut low, mut high) = (0, cold);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -168,7 +176,9 @@ impl Store {
                 Ok(Places::Found(places))
             }
             None => {
-                let run = sealed.run(queue.no()).expect("its next offset was looked at");
+                let run = sealed
+                    .run(queue.no())
+                    .expect("its next offset was looked at");
                 Ok(Places::Starts(run.first))
             }
         }
@@ -236,13 +246,7 @@ enum Places {
     Starts(u64),
 }
 
-fn hot_places(
-    list: &List,
-    queue: &Queue,
-    offset: u64,
-    max: u64,
-    count: u32,
-) -> Option<Vec<Place>> {
+fn hot_places(list: &List, queue: &Queue, offset: u64, max: u64, count: u32) -> Option<Vec<Place>> {
     let at = find_hot(list, queue.no(), offset, max)?;
     let hot = list.items()[at.number].hot();
     let index = &hot.as_ref()?.index;
@@ -302,7 +306,10 @@ fn check_header(header: &[u8], place: &Place) -> io::Result<()> {
         return Ok(());
     }
     let at = place.log_offset.0;
-    tracing::error!(log_offset = at, "the log does not hold the record its index names");
+    tracing::error!(
+        log_offset = at,
+        "the log does not hold the record its index names"
+    );
     Err(io::Error::new(
         io::ErrorKind::InvalidData,
         format!("no record at log offset {at}"),

@@ -59,7 +59,9 @@ fn a_store_whose_tail_is_never_hot_reads_everything_from_disk() {
         let queue = broker.store.find_queue("orders", 0).expect("sent to");
         let mut gather = Gather::default();
         let limits = ReadLimits::default();
-        let read = broker.store.read(&queue, QueueOffset(0), &limits, |_| true, &mut gather);
+        let read = broker
+            .store
+            .read(&queue, QueueOffset(0), &limits, |_| true, &mut gather);
         assert!(matches!(read, Read::Cold(_)), "{read:?}");
         broker.check().await;
         let sent = broker.close().await;
@@ -81,7 +83,9 @@ fn the_log_is_rocketmqs_byte_for_byte() {
         let mut expected = expected.into_iter().peekable();
         for name in fs::list(&log).expect("the log directory") {
             assert_eq!(name.len(), 20);
-            let base: u64 = name.parse().expect("a segment is named by its first offset");
+            let base: u64 = name
+                .parse()
+                .expect("a segment is named by its first offset");
             let bytes = fs::read(&log.join(&name)).expect("a segment");
             assert_eq!(bytes.len(), 64 << 10);
             let mut at = 0;
@@ -94,10 +98,17 @@ fn the_log_is_rocketmqs_byte_for_byte() {
             }
             if expected.peek().is_some() {
                 let rest = (bytes.len() - at) as u32;
-                assert_eq!(bytes[at..at + 4], rest.to_be_bytes(), "the blank fills the file");
+                assert_eq!(
+                    bytes[at..at + 4],
+                    rest.to_be_bytes(),
+                    "the blank fills the file"
+                );
                 assert_eq!(bytes[at + 4..at + 8], MAGIC_BLANK.to_be_bytes());
             } else {
-                assert!(bytes[at..].iter().all(|byte| *byte == 0), "nothing behind the end");
+                assert!(
+                    bytes[at..].iter().all(|byte| *byte == 0),
+                    "nothing behind the end"
+                );
             }
         }
         assert_eq!(expected.next(), None, "every record was met");
@@ -119,7 +130,10 @@ fn a_record_that_exactly_fills_a_segment_fits_and_one_byte_more_rolls() {
         let (mut batch, _) = broker.batch(&[("t", 0, body_bytes + 1, None)]);
         broker.writer.append(&mut batch).await;
         let error = batch.items()[0].error;
-        assert!(matches!(error, Some(AppendError::TooLarge { .. })), "{error:?}");
+        assert!(
+            matches!(error, Some(AppendError::TooLarge { .. })),
+            "{error:?}"
+        );
         broker.send(&[("t", 0, 16, None)]).await;
         broker.check().await;
         let sent = broker.close().await;
@@ -134,14 +148,25 @@ fn offsets_outside_a_queue_are_answered_with_its_limits() {
         let limits = ReadLimits::default();
         let mut gather = Gather::default();
         let queue = broker.store.queue("t", 0);
-        let read = broker.store.read(&queue, QueueOffset(0), &limits, |_| true, &mut gather);
+        let read = broker
+            .store
+            .read(&queue, QueueOffset(0), &limits, |_| true, &mut gather);
         assert!(matches!(read, Read::Empty), "{read:?}");
         broker.send(&[("t", 0, 50, None); 3]).await;
-        let read = broker.store.read(&queue, QueueOffset(3), &limits, |_| true, &mut gather);
+        let read = broker
+            .store
+            .read(&queue, QueueOffset(3), &limits, |_| true, &mut gather);
         assert!(matches!(read, Read::Empty), "{read:?}");
-        let read = broker.store.read(&queue, QueueOffset(4), &limits, |_| true, &mut gather);
+        let read = broker
+            .store
+            .read(&queue, QueueOffset(4), &limits, |_| true, &mut gather);
         assert!(
-            matches!(read, Read::BeyondEnd { max: QueueOffset(3) }),
+            matches!(
+                read,
+                Read::BeyondEnd {
+                    max: QueueOffset(3)
+                }
+            ),
             "{read:?}"
         );
         broker.close().await;
@@ -166,7 +191,15 @@ fn a_tag_filter_skips_and_says_where_to_go_on() {
             };
             let wanted = hash(Some("b"));
             let at = QueueOffset(0);
-            let read = read(&broker.store, &queue, at, &limits, |tag| tag == wanted, &mut gather).await;
+            let read = read(
+                &broker.store,
+                &queue,
+                at,
+                &limits,
+                |tag| tag == wanted,
+                &mut gather,
+            )
+            .await;
             let found = found(read);
             assert_eq!(found.messages, 10, "hot: {hot}");
             let offsets: Vec<u64> = parse(&gather).iter().map(|(offset, _)| *offset).collect();
@@ -177,9 +210,16 @@ fn a_tag_filter_skips_and_says_where_to_go_on() {
                 ..limits
             };
             let at = QueueOffset(5);
-            let read = super::support::read(&broker.store, &queue, at, &limits, |_| false, &mut gather).await;
+            let read =
+                super::support::read(&broker.store, &queue, at, &limits, |_| false, &mut gather)
+                    .await;
             assert!(
-                matches!(read, Read::NoneMatched { next: QueueOffset(45) }),
+                matches!(
+                    read,
+                    Read::NoneMatched {
+                        next: QueueOffset(45)
+                    }
+                ),
                 "{read:?}"
             );
             if hot {
@@ -243,7 +283,10 @@ fn a_record_is_found_by_its_log_offset_and_nothing_else_is() {
             let view = View::parse(&bytes).expect("a whole record");
             assert_eq!(view.body, message.body);
             let beside = LogOffset(message.log_offset + 3);
-            assert_eq!(broker.store.record_at(beside).await.expect("reads work"), None);
+            assert_eq!(
+                broker.store.record_at(beside).await.expect("reads work"),
+                None
+            );
         }
         let end = broker.store.written();
         assert_eq!(broker.store.record_at(end).await.expect("reads work"), None);
@@ -261,10 +304,16 @@ fn the_flusher_follows_by_the_clock() {
         broker.send(&[("t", 0, 100, None)]).await;
         let start = reactor::now();
         while broker.store.flushed() < broker.store.written() {
-            assert!(start.elapsed() < Duration::from_secs(20), "one page is flushed in the end");
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "one page is flushed in the end"
+            );
             reactor::sleep(Duration::from_millis(5)).await;
         }
-        assert!(start.elapsed() >= Duration::from_millis(40), "a single page waits for more");
+        assert!(
+            start.elapsed() >= Duration::from_millis(40),
+            "a single page waits for more"
+        );
         broker.close().await;
     });
 }
@@ -300,7 +349,10 @@ fn a_file_that_is_no_segment_is_refused_by_name() {
         let stranger = root.join("commitlog").join("00000000000000000000.bak");
         fs::replace(&stranger, b"x").expect("a small file");
         let error = refused(small(&root)).await;
-        assert!(matches!(&error, OpenError::ForeignFile { path } if *path == stranger), "{error}");
+        assert!(
+            matches!(&error, OpenError::ForeignFile { path } if *path == stranger),
+            "{error}"
+        );
         assert!(error.to_string().contains("00000000000000000000.bak"));
         fs::remove_file(&stranger).expect("just made");
         Broker::open(small(&root)).await.close().await;
@@ -317,7 +369,11 @@ fn a_log_made_with_another_segment_size_is_refused() {
         assert!(
             matches!(
                 error,
-                OpenError::SegmentLength { found: 65536, expected: 131072, .. }
+                OpenError::SegmentLength {
+                    found: 65536,
+                    expected: 131072,
+                    ..
+                }
             ),
             "{error}"
         );
@@ -335,7 +391,10 @@ fn a_missing_segment_is_refused_by_name() {
         let missing: PathBuf = root.join("commitlog").join(format!("{:020}", 64 << 10));
         fs::remove_file(&missing).expect("the second segment");
         let error = refused(small(&root)).await;
-        assert!(matches!(&error, OpenError::MissingSegment { path } if *path == missing), "{error}");
+        assert!(
+            matches!(&error, OpenError::MissingSegment { path } if *path == missing),
+            "{error}"
+        );
     });
 }
 

@@ -13,7 +13,9 @@ async fn filled(root: &Path) -> (Config, Sent) {
     for n in 0..600u32 {
         let topic = ["a", "b", "c"][n as usize % 3];
         let once = ["rare", "once"][n as usize % 2];
-        broker.send(&[(topic, n % 2, 900 + n as usize % 300, None)]).await;
+        broker
+            .send(&[(topic, n % 2, 900 + n as usize % 300, None)])
+            .await;
         if n < 4 {
             // Its messages are in the first segment only.
             broker.send(&[(once, 0, 100, None)]).await;
@@ -37,9 +39,11 @@ fn flip(path: &Path, at: u64) {
     };
     let file = File::open(path, options).expect("a companion");
     let mut byte = [0];
-    file.read_exact_at_blocking(&mut byte, at).expect("inside the file");
+    file.read_exact_at_blocking(&mut byte, at)
+        .expect("inside the file");
     byte[0] ^= 0x10;
-    file.write_all_at_blocking(&byte, at).expect("inside the file");
+    file.write_all_at_blocking(&byte, at)
+        .expect("inside the file");
 }
 
 fn file_bytes(path: &Path) -> u64 {

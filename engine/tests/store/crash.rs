@@ -95,9 +95,16 @@ async fn reconcile(broker: &Broker, diary: &RefCell<Diary>) {
     let end = broker.store.written();
     {
         let diary = diary.borrow();
-        assert!(end.0 >= diary.flushed, "{end:?}, yet {} was flushed", diary.flushed);
+        assert!(
+            end.0 >= diary.flushed,
+            "{end:?}, yet {} was flushed",
+            diary.flushed
+        );
         let lost = diary.written.saturating_sub(end.0);
-        assert!(diary.power_cut || lost == 0, "a killed process lost {lost} bytes");
+        assert!(
+            diary.power_cut || lost == 0,
+            "a killed process lost {lost} bytes"
+        );
     }
     let keys: Vec<(String, u32)> = diary.borrow().tried.keys().cloned().collect();
     for key in keys {
@@ -225,7 +232,10 @@ fn after_a_failed_sync_nothing_more_is_accepted_and_reads_go_on() {
             assert_eq!(broker.store.written(), written);
             let queue = broker.store.find_queue("t", 0).expect("sent to");
             assert_eq!(read_all(&broker.store, &queue, 0).await.len(), 4);
-            assert!(broker.writer.close().await.is_err(), "closing cannot promise anything");
+            assert!(
+                broker.writer.close().await.is_err(),
+                "closing cannot promise anything"
+            );
             assert!(fs::exists(Path::new("/store/abort")));
         });
         world.run_for(Duration::from_millis(250));
@@ -266,7 +276,8 @@ fn a_torn_last_record_is_cut_off_and_the_one_before_survives() {
         let zeros = vec![0; (end - from) as usize];
         reactor::sleep(Duration::from_millis(50)).await;
         let file = File::open(&path, options).expect("the first segment");
-        file.write_all_at_blocking(&zeros, from).expect("inside the file");
+        file.write_all_at_blocking(&zeros, from)
+            .expect("inside the file");
         let mut broker = Broker::open(config(&root)).await;
         assert_eq!(broker.store.written(), LogOffset(last.log_offset));
         let queue = broker.store.find_queue("t", 0).expect("three are left");
@@ -279,7 +290,8 @@ fn a_torn_last_record_is_cut_off_and_the_one_before_survives() {
         broker.close().await;
         // Of the torn record nothing is left.
         let bytes = fs::read(&path).expect("the first segment");
-        let end = (batch.items()[0].log_offset + u64::from(batch.items()[0].record_bytes())) as usize;
+        let end =
+            (batch.items()[0].log_offset + u64::from(batch.items()[0].record_bytes())) as usize;
         assert!(bytes[end..].iter().all(|byte| *byte == 0));
     });
 }
@@ -301,7 +313,8 @@ fn a_stale_record_that_lines_up_with_the_next_one_does_not_come_back() {
         reactor::sleep(Duration::from_millis(50)).await;
         let file = File::open(&path, options).expect("the first segment");
         let body = third.log_offset + 500;
-        file.write_all_at_blocking(&[0; 512], body).expect("inside the file");
+        file.write_all_at_blocking(&[0; 512], body)
+            .expect("inside the file");
         let mut broker = Broker::open(config(&root)).await;
         assert_eq!(broker.store.written(), LogOffset(third.log_offset));
         let (mut batch, _) = broker.batch(&[("t", 0, 2_000, None)]);

@@ -21,7 +21,7 @@ where
     Fut: Future<Output = ()> + 'static,
 {
     on_ring(&scenario);
-    on_sim(1, |root| scenario(root));
+    on_sim(1, scenario);
 }
 
 pub fn on_ring<Fut>(scenario: impl Fn(PathBuf) -> Fut)
@@ -127,7 +127,11 @@ impl Broker {
     pub fn acknowledge(&mut self, spec: &Spec, body: Vec<u8>, item: &Item) {
         let key = (spec.0.to_owned(), spec.1);
         let messages = self.sent.queues.entry(key).or_default();
-        assert_eq!(item.queue_offset, messages.len() as u64, "offsets have no gap");
+        assert_eq!(
+            item.queue_offset,
+            messages.len() as u64,
+            "offsets have no gap"
+        );
         messages.push(Message {
             body,
             tag_hash: hash(spec.3),
@@ -151,7 +155,10 @@ impl Broker {
     /// Reads every queue from its start and compares it with what was sent.
     pub async fn check(&self) {
         for ((topic, id), sent) in &self.sent.queues {
-            let queue = self.store.find_queue(topic, *id).expect("the queue is known");
+            let queue = self
+                .store
+                .find_queue(topic, *id)
+                .expect("the queue is known");
             assert_eq!(queue.max_offset(), sent.len() as u64, "end of {topic}/{id}");
             let read = read_all(&self.store, &queue, 0).await;
             assert_eq!(read.len(), sent.len(), "messages of {topic}/{id}");
@@ -281,11 +288,12 @@ fn bytes_of(gather: &Gather) -> Vec<u8> {
     let mut bytes = Vec::new();
     for slice in &gather.slices {
         let (offset, len) = (slice.offset as usize, slice.len as usize);
-        match &gather.sources[usize::from(slice.source)] {
+        let part = match &gather.sources[usize::from(slice.source)] {
             // SAFETY: the store hands out only what never changes any more.
-            Source::Mapping(mapping) => bytes.extend_from_slice(unsafe { mapping.bytes(offset, len) }),
-            Source::Buffer(buffer) => bytes.extend_from_slice(&buffer[offset..offset + len]),
-        }
+            Source::Mapping(mapping) => unsafe { mapping.bytes(offset, len) },
+            Source::Buffer(buffer) => &buffer[offset..offset + len],
+        };
+        bytes.extend_from_slice(part);
     }
     bytes
 }
