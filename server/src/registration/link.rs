@@ -86,6 +86,17 @@ impl Link {
         fields: &[(&str, Value<'_>)],
         body: &[u8],
     ) -> Result<Vec<u8>, Failure> {
+        self.ask_within(self.timeout, code, fields, body).await
+    }
+
+    /// The same with a time of its own for the answer. After a `Timeout` the link can be used on: a late answer is dropped.
+    pub(super) async fn ask_within(
+        &self,
+        timeout: Duration,
+        code: i32,
+        fields: &[(&str, Value<'_>)],
+        body: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
         let opaque = self.opaque.get() + 1;
         self.opaque.set(opaque);
         let mut frame = Vec::with_capacity(body.len() + 512);
@@ -98,12 +109,12 @@ impl Link {
             fields,
             body,
         );
-        let exchange = async {
-            self.socket.send(frame).await.0?;
-            self.answer(opaque).await
-        };
-        let answered = reactor::timeout(self.timeout, exchange).await;
-        answered.unwrap_or(Err(Failure::Timeout(self.timeout)))
+        let sent = reactor::timeout(self.timeout, self.socket.send(frame)).await;
+        // Half a frame may be out: not a timeout after which the link could be used on.
+        sent.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+            .0?;
+        let answered = reactor::timeout(timeout, self.answer(opaque)).await;
+        answered.unwrap_or(Err(Failure::Timeout(timeout)))
     }
 
     async fn answer(&self, opaque: i32) -> Result<Vec<u8>, Failure> {

@@ -22,6 +22,8 @@ use super::{Common, Master, Snapshot};
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// More changed topics than this are a changed table.
 const CHANGED_TOPICS_MAX: usize = 1000;
+/// Stock name servers before 5.0 do not answer a request they do not know: after this long it counts as unknown.
+const SINGLE_TOPIC_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a stopping broker waits for one name server's answer.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -31,6 +33,8 @@ pub(super) struct Server {
     /// For the task that keeps registered: a change, an answer, the end of the connection, the wish to stop.
     wake: Rc<Notify>,
     stopping: Cell<bool>,
+    /// It does not know the request for a single topic.
+    refuses_single_topics: Cell<bool>,
     was_tried: Cell<bool>,
     first_try: Notify,
 }
@@ -60,6 +64,7 @@ impl Server {
             changes: RefCell::default(),
             wake: Rc::new(Notify::new()),
             stopping: Cell::new(false),
+            refuses_single_topics: Cell::new(false),
             was_tried: Cell::new(false),
             first_try: Notify::new(),
         }
@@ -134,6 +139,8 @@ impl Server {
             common,
         };
         self.changes.take();
+        // It may be another program than the last time.
+        self.refuses_single_topics.set(false);
         let mut held = talk.register_everything().await?;
         *registered = true;
         tracing::info!(
@@ -216,7 +223,8 @@ impl Talk<'_> {
         held: DataVersion,
     ) -> Result<DataVersion, Failure> {
         let snapshot = (self.common.source)();
-        if self.common.options.single_topic && self.register_each(names, &snapshot).await? {
+        let single = self.common.options.single_topic && !self.server.refuses_single_topics.get();
+        if single && self.register_each(names, &snapshot).await? {
             // These requests carry no version: the next confirmation finds out and sends everything.
             return Ok(held);
         }
@@ -299,14 +307,20 @@ impl Talk<'_> {
                 topic: Cow::from(name),
                 cluster_name: None,
             };
-            let answer = self
+            let code = request::REGISTER_TOPIC_IN_NAMESRV;
+            let asked = self
                 .link
-                .ask(request::REGISTER_TOPIC_IN_NAMESRV, &header.fields(), &body)
-                .await?;
-            if Command::decode(&answer)?.code == response::REQUEST_CODE_NOT_SUPPORTED {
+                .ask_within(SINGLE_TOPIC_TIMEOUT, code, &header.fields(), &body)
+                .await;
+            let is_unknown = match &asked {
+                Ok(answer) => Command::decode(answer)?.code == response::REQUEST_CODE_NOT_SUPPORTED,
+                Err(failure) => matches!(failure, Failure::Timeout(_)),
+            };
+            if is_unknown {
+                self.server.refuses_single_topics.set(true);
                 return Ok(false);
             }
-            accepted(request::REGISTER_TOPIC_IN_NAMESRV, &answer)?;
+            accepted(code, &asked?)?;
         }
         Ok(true)
     }
@@ -337,9 +351,12 @@ impl Talk<'_> {
 
     async fn unregister(&self) -> Result<(), Failure> {
         let fields = self.broker_fields();
-        let asked = self.link.ask(request::UNREGISTER_BROKER, &fields, &[]);
-        let answer = reactor::timeout(UNREGISTER_TIMEOUT, asked).await;
-        match answer.unwrap_or(Err(Failure::Timeout(UNREGISTER_TIMEOUT))) {
+        let code = request::UNREGISTER_BROKER;
+        let answer = self
+            .link
+            .ask_within(UNREGISTER_TIMEOUT, code, &fields, &[])
+            .await;
+        match answer {
             Ok(_) => tracing::info!(name_server = self.server.addr, "unregistered"),
             Err(failure) => tracing::warn!(
                 name_server = self.server.addr,

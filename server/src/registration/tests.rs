@@ -191,10 +191,19 @@ struct Told {
 struct Habits {
     /// It always says that it holds another version.
     always_changed: bool,
-    /// It knows request 217.
-    knows_single_topics: bool,
+    single_topics: SingleTopics,
     /// It answers this many registrations with an error first.
     refusals: usize,
+}
+
+/// What the fake name server does with request 217.
+#[derive(Clone, Copy, Default)]
+enum SingleTopics {
+    Known,
+    #[default]
+    Refused,
+    /// As stock name servers before 5.0 do.
+    Unanswered,
 }
 
 async fn fake(log: Rc<RefCell<Vec<Told>>>, habits: Habits) {
@@ -240,16 +249,14 @@ impl Habits {
                     b"",
                 );
             }
-            request::REGISTER_TOPIC_IN_NAMESRV if !self.knows_single_topics => {
-                write_response(
-                    out,
-                    to,
-                    response::REQUEST_CODE_NOT_SUPPORTED,
-                    Some("unknown"),
-                    &[],
-                    b"",
-                );
-            }
+            request::REGISTER_TOPIC_IN_NAMESRV => match self.single_topics {
+                SingleTopics::Known => write_response(out, to, 0, None, &[], b""),
+                SingleTopics::Refused => {
+                    let code = response::REQUEST_CODE_NOT_SUPPORTED;
+                    write_response(out, to, code, Some("unknown"), &[], b"");
+                }
+                SingleTopics::Unanswered => {}
+            },
             request::REGISTER_BROKER if had <= self.refusals => {
                 write_response(out, to, response::SYSTEM_ERROR, Some("not now"), &[], b"");
             }
@@ -450,34 +457,32 @@ fn a_removed_topic_brings_the_new_version_alone() {
 
 #[test]
 fn a_single_topic_request_is_used_where_it_is_known_and_replaced_where_it_is_not() {
-    for (knows, after_change) in [
-        (true, request::REGISTER_TOPIC_IN_NAMESRV),
-        (false, request::REGISTER_BROKER),
+    let (single, whole) = (request::REGISTER_TOPIC_IN_NAMESRV, request::REGISTER_BROKER);
+    for (single_topics, expected) in [
+        (SingleTopics::Known, vec![whole, single, single]),
+        (SingleTopics::Refused, vec![whole, single, whole, whole]),
+        (SingleTopics::Unanswered, vec![whole, single, whole, whole]),
     ] {
         let mut scene = Scene::new(10);
-        let told = scene.fake(
-            1,
-            Habits {
-                knows_single_topics: knows,
-                ..Habits::default()
-            },
-        );
+        let habits = Habits {
+            single_topics,
+            ..Habits::default()
+        };
+        let told = scene.fake(1, habits);
         let table = Table::of(10);
-        let registration = scene.launch(
-            identity(0),
-            Options {
-                single_topic: true,
-                ..options(&[1])
-            },
-            &table,
-        );
-        scene.world.run_for(Duration::from_secs(1));
-        scene.on_broker(move || registration.topics_changed(vec![table.set("new", 3)]));
-        scene.world.run_for(Duration::from_secs(1));
-        assert_eq!(
-            told.borrow().last().map(|told| told.code),
-            Some(after_change)
-        );
+        let by_single = Options {
+            single_topic: true,
+            ..options(&[1])
+        };
+        let registration = scene.launch(identity(0), by_single, &table);
+        for name in ["new", "newer"] {
+            scene.world.run_for(Duration::from_secs(5));
+            let (registration, table) = (registration.clone(), table.clone());
+            scene.on_broker(move || registration.topics_changed(vec![table.set(name, 3)]));
+        }
+        scene.world.run_for(Duration::from_secs(5));
+        let codes: Vec<_> = told.borrow().iter().map(|told| told.code).collect();
+        assert_eq!(codes, expected);
     }
 }
 
