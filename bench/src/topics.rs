@@ -51,6 +51,15 @@ pub struct Topics {
     /// Connections that hold the parked long polls
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
     connections: u16,
+    /// Fail above this idle CPU, percent
+    #[arg(long)]
+    idle_cpu_max: Option<f64>,
+    /// Fail above this anonymous memory
+    #[arg(long)]
+    anonymous_mib_max: Option<f64>,
+    /// Fail if the 99th percentile of wake-ups takes longer
+    #[arg(long)]
+    wake_ms_max: Option<f64>,
     /// How long the broker is asked to hold them, seconds
     #[arg(long, default_value_t = 600)]
     hold: u64,
@@ -122,7 +131,8 @@ pub fn run(command: Topics) -> Result<()> {
     }
     line.finish_and_clear();
     println!("{report}");
-    write_json(command.target.json.as_deref(), &report)
+    write_json(command.target.json.as_deref(), &report)?;
+    report.judge(&command)
 }
 
 fn create(command: &Topics, control: &mut Control, names: &[String]) -> Result<Creation> {
@@ -201,6 +211,53 @@ fn watch_idle(pid: u32, seconds: f64) -> Option<Idle> {
         anonymous_mib: memory.anonymous_kib as f64 / 1024.0,
         resident_mib: memory.resident_kib as f64 / 1024.0,
     })
+}
+
+impl Report {
+    fn judge(&self, limits: &Topics) -> Result<()> {
+        let mut wrong = Vec::new();
+        let mut check = |what: &str, value: Option<f64>, limit: Option<f64>| {
+            if let Some(limit) = limit {
+                match value {
+                    Some(value) if value <= limit => {}
+                    Some(value) => {
+                        wrong.push(format!("{what}: {value:.2}, at most {limit} is asked"))
+                    }
+                    None => wrong.push(format!("{what}: not measured")),
+                }
+            }
+        };
+        let parked = self.parked.as_ref();
+        let idle = [
+            self.idle.as_ref(),
+            parked.and_then(|parked| parked.idle.as_ref()),
+        ];
+        // The worse of the two counts, where there are two.
+        let worst =
+            |figure: fn(&Idle) -> f64| idle.into_iter().flatten().map(figure).reduce(f64::max);
+        check(
+            "idle CPU, percent",
+            worst(|idle| idle.cpu_percent),
+            limits.idle_cpu_max,
+        );
+        check(
+            "anonymous MiB",
+            worst(|idle| idle.anonymous_mib),
+            limits.anonymous_mib_max,
+        );
+        check(
+            "p99 of wake-ups, ms",
+            parked.map(|parked| parked.wake_ups.p99_us / 1e3),
+            limits.wake_ms_max,
+        );
+        if parked.is_some_and(|parked| parked.never_woken + parked.answered_early > 0) {
+            wrong.push("long polls that were not woken by their message".into());
+        }
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Failed(wrong.join("; "))),
+        }
+    }
 }
 
 impl Display for Idle {

@@ -23,11 +23,11 @@ use crate::wire::{OPAQUE_FIRST, Reply, response};
 pub struct Parked {
     long_polls: u32,
     connections: u16,
-    idle: Option<Idle>,
-    wake_ups: Latency,
+    pub idle: Option<Idle>,
+    pub wake_ups: Latency,
     /// Long polls that were answered without their message.
-    answered_early: u64,
-    never_woken: u64,
+    pub answered_early: u64,
+    pub never_woken: u64,
 }
 
 /// How long one wake-up may take before it counts as lost.
