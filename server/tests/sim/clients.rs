@@ -206,9 +206,7 @@ fn take(queue: usize, mut records: &[u8], ledger: &Shared) {
         view.check_body().expect("a body is as it was sent");
         let number = u64::from_be_bytes(view.body[..8].try_into().expect("eight bytes"));
         assert_eq!(view.body, body(number), "a body is as it was sent");
-        ledger
-            .borrow_mut()
-            .read(queue, view.queue_offset as u64, number);
+        ledger.borrow_mut().read(queue, view.queue_offset, number);
         records = rest;
     }
 }

@@ -2,10 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use protocol::Encoding;
 use reactor::sim::{NodeId, World};
 use server::config::Machine;
 use server::{Broker, Settings};
+
+use crate::wire::Wire;
 
 const BROKER_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const CLIENTS_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -57,6 +61,27 @@ impl Cluster {
         F::Output: 'static,
     {
         self.world.block_on(self.clients, client)
+    }
+}
+
+/// Runs a client against a healthy broker.
+pub fn with_broker<F>(seed: u64, client: F) -> F::Output
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let mut cluster = Cluster::new(World::new(seed), "1");
+    cluster.start_broker();
+    cluster.client(client)
+}
+
+/// A connection to the broker, as soon as it listens.
+pub async fn connect() -> Wire {
+    loop {
+        if let Ok(wire) = Wire::connect(Cluster::address(), Encoding::Json).await {
+            return wire;
+        }
+        reactor::sleep(Duration::from_millis(5)).await;
     }
 }
 

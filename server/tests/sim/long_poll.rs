@@ -2,27 +2,17 @@
 
 use std::time::Duration;
 
+use protocol::Command;
 use protocol::code::{request, response};
 use protocol::header::pull::PullAnswer;
 use protocol::record::View;
-use protocol::{Command, Encoding};
-use reactor::sim::World;
 use reactor::{Instant, now};
 
 use crate::clients::TOPIC;
-use crate::cluster::Cluster;
+use crate::cluster::{connect, with_broker};
 use crate::wire::{Wire, pull_header, send_header};
 
 const HOLD_MS: i64 = 10_000;
-
-async fn connect() -> Wire {
-    loop {
-        if let Ok(wire) = Wire::connect(Cluster::address(), Encoding::Json).await {
-            return wire;
-        }
-        reactor::sleep(Duration::from_millis(5)).await;
-    }
-}
 
 async fn send(wire: &mut Wire, tag: &str, body: &[u8]) {
     let properties = format!("TAGS\u{1}{tag}\u{2}");
@@ -62,16 +52,6 @@ async fn pull(wire: &mut Wire, offset: u64, expression: &str) -> Pulled {
         bodies,
         at: now(),
     }
-}
-
-fn with_broker<F>(seed: u64, scene: F) -> F::Output
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    let mut cluster = Cluster::new(World::new(seed), "1");
-    cluster.start_broker();
-    cluster.client(scene)
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod clients;
 mod cluster;
 mod ledger;
 mod long_poll;
+mod sends;
 mod wire;
 
 use std::rc::Rc;
