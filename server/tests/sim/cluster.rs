@@ -43,11 +43,19 @@ impl Cluster {
     /// Starts the broker's process; it runs until it is killed.
     pub fn start_broker(&mut self) {
         let settings = settings(self.shards);
-        self.world.start(self.broker, "broker", || async move {
+        self.start_with(|| async move {
             let broker = Broker::start(settings, None).await;
             let _running = broker.expect("a broker starts on whatever a kill left behind");
             std::future::pending::<()>().await;
         });
+    }
+
+    /// Starts a process of the test's own on the broker's machine.
+    pub fn start_with<F>(&mut self, main: impl FnOnce() -> F + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        self.world.start(self.broker, "broker", main);
     }
 
     pub fn kill_broker(&mut self) {
@@ -85,7 +93,7 @@ pub async fn connect() -> Wire {
     }
 }
 
-fn settings(shards: &str) -> Settings {
+pub fn settings(shards: &str) -> Settings {
     let machine = Machine {
         host_name: "simulated".into(),
         address: IpAddr::V4(BROKER_IP),

@@ -4,6 +4,7 @@
 
 mod clients;
 mod cluster;
+mod connections;
 mod ledger;
 mod long_poll;
 mod sends;

@@ -45,6 +45,11 @@ impl Wire {
         Ok(opaque)
     }
 
+    /// Writes bytes as they are.
+    pub async fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.send(bytes.to_vec()).await.0
+    }
+
     /// The next frame that answers something; requests of the broker's own are passed over.
     pub async fn answer(&mut self) -> io::Result<Vec<u8>> {
         loop {
