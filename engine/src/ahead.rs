@@ -237,6 +237,20 @@ impl Ahead {
         .await
     }
 
+    /// Removes the half-made next segment, once the task has been cancelled.
+    pub async fn tidy(&self) {
+        let spare = self.layout.spare(self.state.borrow().segment.end());
+        // Jobs of the other thread are done in order: whatever the task had begun there is over by then.
+        offload("remove an unfinished log segment", move || {
+            if fs::exists(&spare)
+                && let Err(error) = fs::remove_file(&spare)
+            {
+                tracing::warn!(%error, path = %spare.display(), "an unfinished log segment is left");
+            }
+        })
+        .await;
+    }
+
     /// How much of a new segment is touched before it is handed over.
     fn first_touched(&self) -> u64 {
         (self.distance_bytes / 2).min(self.segment_bytes)

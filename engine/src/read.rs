@@ -295,8 +295,7 @@ impl<'a> Picker<'a> {
         in_memory: bool,
         accept: impl FnOnce(i32) -> bool,
     ) -> Pick {
-        let scan_max = self.limits.scan_max.max(self.limits.messages_max);
-        if self.scanned >= scan_max.max(1) || self.is_full(bytes, in_memory) {
+        if !self.may_scan() || self.is_full(bytes, in_memory) {
             return Pick::Full;
         }
         self.scanned += 1;
@@ -307,6 +306,12 @@ impl<'a> Picker<'a> {
         self.messages += 1;
         self.bytes += u64::from(bytes);
         Pick::Take
+    }
+
+    /// Whether one more entry may be looked at.
+    fn may_scan(&self) -> bool {
+        let scan_max = self.limits.scan_max.max(self.limits.messages_max);
+        self.scanned < scan_max.max(1)
     }
 
     /// Whether a message of this length is one too many. The first never is.

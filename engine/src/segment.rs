@@ -114,8 +114,8 @@ impl Segment {
         self.hot.load()
     }
 
-    /// Gives the memory back. The caller knows that the sealed index is on disk.
-    pub fn retire(&self) {
-        self.hot.store(None);
+    /// Takes the memory away; dropping what is returned unmaps it. The caller knows that the sealed index is on disk.
+    pub fn retire(&self) -> Option<Arc<Hot>> {
+        self.hot.swap(None)
     }
 }

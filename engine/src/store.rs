@@ -199,3 +199,9 @@ fn mark_open(layout: &Layout) -> io::Result<()> {
     abort.sync_blocking()?;
     fs::sync_dir(layout.root())
 }
+
+/// The store is what all cores share.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Store>();
+};

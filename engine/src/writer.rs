@@ -239,6 +239,7 @@ impl Writer {
         self.stop_tasks();
         self.flusher.sync_to(self.store.log().written()).await?;
         self.keeper.finish().await;
+        self.ahead.tidy().await;
         self.store.mark_closed()
     }
 

@@ -90,7 +90,7 @@ impl Keeper {
                     reactor::sleep(RETRY).await;
                 }
             }
-            self.retire_cold();
+            self.retire_cold().await;
         }
     }
 
@@ -187,15 +187,19 @@ impl Keeper {
     }
 
     /// Gives back the memory of sealed segments that have left the hot tail.
-    fn retire_cold(&self) {
+    async fn retire_cold(&self) {
         let written = self.store.log().written().0;
         let hot_from = written.saturating_sub(self.store.config().hot_bytes);
-        let sealed_to = self.covered.borrow().segment_base;
-        for segment in self.store.log().segments().load().items() {
-            if segment.end() > hot_from.min(sealed_to) {
-                break;
-            }
-            segment.retire();
+        let cold_to = hot_from.min(self.covered.borrow().segment_base);
+        let list = self.store.log().segments().load_full();
+        let cold = list
+            .items()
+            .iter()
+            .take_while(|segment| segment.end() <= cold_to);
+        let retired: Vec<_> = cold.filter_map(|segment| segment.retire()).collect();
+        if !retired.is_empty() {
+            // Unmapping a gigabyte takes a while.
+            offload("unmap cold log segments", move || drop(retired)).await;
         }
     }
 }

@@ -19,6 +19,10 @@ use std::sync::Arc;
 /// A record longer than this is damage, whatever its length field says.
 const RECORD_BYTES_MAX: usize = 64 << 20;
 
+/// So many entries are looked up first; more only if a filter leaves room for more.
+const STEP_ENTRIES: u32 = 64;
+const STEP_ENTRIES_MAX: u32 = 256;
+
 impl Store {
     /// Adds the messages a [`Store::read`] found to be cold to `into`. Suspends for the disk, blocks nobody.
     pub async fn fetch(
@@ -35,26 +39,34 @@ impl Store {
         if let Some(outside) = outside(&queue, cold.offset, max) {
             return Ok(outside);
         }
-        let scan = cold.limits.scan_max.max(cold.limits.messages_max);
-        let places = match self.places(&queue, cold.offset.0, scan).await? {
-            Places::Found(places) => places,
-            Places::Starts(first) => {
-                queue.raise_min(first);
-                let min = QueueOffset(first);
-                return Ok(Read::BelowStart { min });
-            }
-        };
+        let tail = self.written().0.saturating_sub(self.config().hot_bytes);
         let mut picker = Picker::new(&cold.limits, cold.offset);
         let mut wanted = Vec::new();
-        let tail = self.written().0.saturating_sub(self.config().hot_bytes);
-        for place in &places {
-            // After a restart the tail comes from the disk, but it is still the tail.
-            let in_memory = place.log_offset.0 >= tail;
-            match picker.offer(place.bytes, place.tag_hash, in_memory, &mut accept) {
-                Pick::Full => break,
-                Pick::Skip => {}
-                Pick::Take => wanted.push(*place),
+        let mut step = STEP_ENTRIES;
+        'picking: while picker.next < max && picker.may_scan() {
+            let places = match self.places(&queue, picker.next, step).await? {
+                Places::Found(places) => places,
+                Places::Starts(_) if picker.scanned > 0 => break,
+                Places::Starts(first) => {
+                    queue.raise_min(first);
+                    let min = QueueOffset(first);
+                    return Ok(Read::BelowStart { min });
+                }
+            };
+            assert!(
+                !places.is_empty(),
+                "below the queue's end there is an entry"
+            );
+            for place in &places {
+                // After a restart the tail comes from the disk, but it is still the tail.
+                let in_memory = place.log_offset.0 >= tail;
+                match picker.offer(place.bytes, place.tag_hash, in_memory, &mut accept) {
+                    Pick::Full => break 'picking,
+                    Pick::Skip => {}
+                    Pick::Take => wanted.push(*place),
+                }
             }
+            step = (2 * step).min(STEP_ENTRIES_MAX);
         }
         self.gather(&wanted, into).await?;
         Ok(picker.outcome())

@@ -424,3 +424,36 @@ fn several_log_directories_share_the_segments() {
         Broker::reopen(config, sent).await.check().await;
     });
 }
+
+#[test]
+fn readers_on_another_core_see_every_message_in_order_while_it_is_written() {
+    on_both(|root| async move {
+        const MESSAGES: u64 = 3_000;
+        let mut config = small(&root);
+        config.hot_bytes = 100 << 10;
+        let mut broker = Broker::open(config).await;
+        let store = broker.store.clone();
+        let queue = store.queue("t", 0);
+        let reader = reactor::launch(reactor::CoreConfig::default(), move || async move {
+            let mut read = 0;
+            while read < MESSAGES {
+                let messages = read_all(&store, &queue, read).await;
+                for (message, number) in messages.iter().zip(read + 1..) {
+                    let expected = format!("{number:016x}");
+                    assert_eq!(&message.body[..16], expected.as_bytes());
+                }
+                read += messages.len() as u64;
+                reactor::sleep(Duration::from_micros(50)).await;
+            }
+        });
+        let reader = reader.expect("a second core");
+        for n in 0..MESSAGES {
+            broker.send(&[("t", 0, 50 + n as usize % 300, None)]).await;
+            if n % 64 == 0 {
+                reactor::sleep(Duration::from_micros(100)).await;
+            }
+        }
+        reader.finished().await.expect("the reader saw all of it");
+        broker.close().await;
+    });
+}
