@@ -46,7 +46,7 @@ pub struct ConsumerData {
 pub struct SubscriptionData {
     pub class_filter_mode: bool,
     /// Hashes of the tags, see [`crate::properties::tag_hash`].
-    #[serde(deserialize_with = "null_as_default")]
+    #[serde(deserialize_with = "hashes")]
     pub code_set: Vec<i32>,
     /// `TAG` or `SQL92`.
     #[serde(deserialize_with = "null_as_default")]
@@ -59,6 +59,25 @@ pub struct SubscriptionData {
     #[serde(deserialize_with = "null_as_default")]
     pub tags_set: Vec<String>,
     pub topic: String,
+}
+
+/// Numbers, or strings that hold numbers: the Go client writes its sets so.
+fn hashes<'de, D>(deserializer: D) -> Result<Vec<i32>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Hash {
+        Number(i32),
+        Text(String),
+    }
+    let hashes: Vec<Hash> = null_as_default(deserializer)?;
+    let number = |hash| match hash {
+        Hash::Number(number) => Ok(number),
+        Hash::Text(text) => text.parse().map_err(serde::de::Error::custom),
+    };
+    hashes.into_iter().map(number).collect()
 }
 
 pub const EXPRESSION_TAG: &str = "TAG";

@@ -123,3 +123,15 @@ fn a_registration_that_inflates_without_end_is_refused() {
     let error = RegisterBrokerBody::from_compressed(&bomb).unwrap_err();
     assert!(matches!(error, CompressedError::TooLarge));
 }
+
+#[test]
+fn the_go_clients_tag_hashes_are_strings_and_are_read() {
+    let subscription = |codes: &str| {
+        let text = format!(r#"{{"topic":"t","subString":"A","codeSet":{codes}}}"#);
+        SubscriptionData::from_json(text.as_bytes())
+    };
+    assert_eq!(subscription(r#"["65","-2"]"#).unwrap().code_set, [65, -2]);
+    assert_eq!(subscription("[65]").unwrap().code_set, [65]);
+    assert!(subscription("null").unwrap().code_set.is_empty());
+    assert!(subscription(r#"["A"]"#).is_err());
+}
