@@ -19,6 +19,8 @@ use crate::shard::slab::{Key, Slab};
 
 /// Deadlines are rounded up to this, so that one wake-up of the core serves many.
 const DEADLINE_STEP: Duration = Duration::from_millis(20);
+/// Pulls taken up or answered in one go; then the core's other tasks have their turn.
+const LOOKS_PER_TURN_MAX: usize = 512;
 
 /// Lives on one core. `P` is what a parked pull needs to be taken up again.
 pub struct LongPolls<P> {
@@ -163,23 +165,31 @@ impl<P> LongPolls<P> {
         key
     }
 
-    /// The queue has grown: `look` takes up every pull that waits for it, and may hand it back.
-    pub fn wake(&self, queue_no: QueueNo, mut look: impl FnMut(P) -> Looked<P>) {
+    /// The queue has grown: `look` takes up every pull that waits for it, and may hand it back. False if so many wait
+    /// that others of this core must come first: then it is to be called again.
+    #[must_use]
+    pub fn wake(&self, queue_no: QueueNo, mut look: impl FnMut(P) -> Looked<P>) -> bool {
+        let mut looks_left = LOOKS_PER_TURN_MAX;
         loop {
             let mut list = match self.tables.borrow_mut().by_queue.get_mut(&queue_no) {
                 Some(list) => std::mem::take(list),
-                None => return,
+                None => return true,
             };
             let mut left: Option<(Arc<Queue>, u64)> = None;
-            list.retain(|&key| match self.look_at(key, &mut look) {
-                Some((queue, offset)) => {
-                    let lowest = left
-                        .as_ref()
-                        .map_or(offset, |(_, lowest)| offset.min(*lowest));
-                    left = Some((queue, lowest));
-                    true
+            list.retain(|&key| {
+                if looks_left == 0 {
+                    return true;
                 }
-                None => false,
+                match self.look_at(key, &mut looks_left, &mut look) {
+                    Some((queue, offset)) => {
+                        let lowest = left
+                            .as_ref()
+                            .map_or(offset, |(_, lowest)| offset.min(*lowest));
+                        left = Some((queue, lowest));
+                        true
+                    }
+                    None => false,
+                }
             });
             if let Some(newer) = self.tables.borrow_mut().by_queue.insert(queue_no, list)
                 && !newer.is_empty()
@@ -187,10 +197,13 @@ impl<P> LongPolls<P> {
                 let mut tables = self.tables.borrow_mut();
                 tables.by_queue.entry(queue_no).or_default().extend(newer);
             }
+            if looks_left == 0 {
+                return false;
+            }
             // Some are waiting still: say so to the writer, and look again if it did not hear that in time.
             match left {
                 Some((queue, seen)) if queue.park(usize::from(self.shard)) > seen => {}
-                _ => return,
+                _ => return true,
             }
         }
     }
@@ -199,6 +212,7 @@ impl<P> LongPolls<P> {
     fn look_at(
         &self,
         key: Key,
+        looks_left: &mut usize,
         look: &mut impl FnMut(P) -> Looked<P>,
     ) -> Option<(Arc<Queue>, u64)> {
         let pull = {
@@ -215,6 +229,7 @@ impl<P> LongPolls<P> {
                 }
             }
         };
+        *looks_left -= 1;
         if let Some(pull) = pull
             && let Looked::StillWaiting {
                 pull,
@@ -259,10 +274,11 @@ impl<P> LongPolls<P> {
         }
     }
 
-    /// Everybody whose time is up by `now`: tasks are rung, pulls are handed out.
+    /// Those whose time is up by `now`, as many as one turn may answer: tasks are rung, pulls are handed out.
     fn expired(&self, now: Instant, into: &mut Vec<P>) {
         let mut tables = self.tables.borrow_mut();
-        while let Some(&(deadline, key)) = tables.deadlines.first()
+        while into.len() < LOOKS_PER_TURN_MAX
+            && let Some(&(deadline, key)) = tables.deadlines.first()
             && deadline <= now
         {
             let waiting = tables.remove(key).expect("a deadline belongs to somebody");
@@ -301,6 +317,7 @@ impl<P> LongPolls<P> {
             if !expired.is_empty() {
                 expired.drain(..).for_each(&mut answer);
                 done();
+                reactor::yield_now().await;
             }
         }
     }

@@ -65,12 +65,7 @@ impl Filter {
     }
 }
 
-pub fn handle(
-    shard: &Rc<Shard>,
-    connection: &Rc<Connection>,
-    command: &Command<'_>,
-    frame: &[u8],
-) {
+pub fn handle(shard: &Rc<Shard>, connection: &Rc<Connection>, command: &Command<'_>, frame: &[u8]) {
     missing::run(attempt, shard, connection, command, frame);
 }
 
@@ -133,7 +128,7 @@ fn park(shard: &Rc<Shard>, connection: &Connection, pull: Pull, suspend: Duratio
 
 /// The queue has grown: everybody who waits for it looks again.
 pub fn wake(shard: &Rc<Shard>, queue: QueueNo) {
-    shard.polls.wake(queue, |pull| {
+    let all_looked = shard.polls.wake(queue, |pull| {
         let Some(connection) = shard.connections.get(pull.conn) else {
             unpark(shard, None);
             return Looked::Answered;
@@ -150,6 +145,17 @@ pub fn wake(shard: &Rc<Shard>, queue: QueueNo) {
             },
         }
     });
+    if !all_looked {
+        // The rest follows behind what else this shard has been told meanwhile.
+        let rest = wake_rest(Rc::clone(shard), queue);
+        reactor::spawn("wake parked pulls", rest);
+    }
+}
+
+async fn wake_rest(shard: Rc<Shard>, queue: QueueNo) {
+    reactor::yield_now().await;
+    wake(&shard, queue);
+    shard.connections.commit();
 }
 
 /// Nothing came in time.

@@ -13,8 +13,8 @@ use crate::messages::ToCoordinator;
 use crate::request::{self, Broken};
 use crate::shard::{Connection, Shard};
 
-/// A peer that does not take its answers is not read from while more than this is queued for it.
-const OUTBOX_BYTES_MAX: usize = 4 << 20;
+/// A peer that does not take its answers is neither read from nor read for while more than this is queued for it.
+pub const OUTBOX_BYTES_MAX: usize = 4 << 20;
 
 /// Serves a connection that `ShardStats::connections` counts already.
 pub fn start(shard: &Rc<Shard>, socket: Socket) {

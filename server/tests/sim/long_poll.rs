@@ -157,7 +157,7 @@ fn every_one_of_many_parked_pulls_is_woken() {
         let mut producer = connect().await;
         send(&mut producer, "a", b"first").await;
         let mut waiting = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..1_500 {
             waiting.push(reactor::spawn("consumer", async {
                 let mut wire = connect().await;
                 pull(&mut wire, 1, "*").await.code
@@ -169,6 +169,6 @@ fn every_one_of_many_parked_pulls_is_woken() {
         for pulled in waiting {
             assert_eq!(pulled.await, Some(response::SUCCESS));
         }
-        assert!(sent_at.elapsed() < Duration::from_millis(50));
+        assert!(sent_at.elapsed() < Duration::from_millis(100));
     });
 }

@@ -8,6 +8,7 @@ use reactor::Notify;
 
 use super::look::{self, Outcome};
 use super::{Pull, answer};
+use crate::net::connection::OUTBOX_BYTES_MAX;
 use crate::shard::{Connection, Shard};
 
 /// Reads in flight of one shard; further ones wait for their turn.
@@ -45,6 +46,7 @@ pub fn start(shard: &Rc<Shard>, connection: &Rc<Connection>, pull: Pull, cold: C
 }
 
 async fn read(shard: Rc<Shard>, connection: Rc<Connection>, pull: Pull, cold: Cold) {
+    connection.outbox().below(OUTBOX_BYTES_MAX).await;
     let turn = shard.cold_reads.turn().await;
     if connection.outbox().is_closed() {
         return;
