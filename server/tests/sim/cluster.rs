@@ -62,6 +62,10 @@ impl Cluster {
         self.world.kill(self.broker);
     }
 
+    pub fn cut_power(&mut self) {
+        self.world.power_cut(self.broker);
+    }
+
     /// Runs a client until it is done.
     pub fn client<F>(&mut self, client: F) -> F::Output
     where

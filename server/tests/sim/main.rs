@@ -20,6 +20,7 @@ use cluster::Cluster;
 use ledger::QUEUES;
 
 const SEEDS: u64 = 1_000;
+const POWER_CUT_SEEDS: u64 = 300;
 const PRODUCERS: u64 = 2;
 const NUMBERS_EACH: u64 = 40;
 const KILLS_MAX: u64 = 2;
@@ -34,9 +35,17 @@ fn acknowledged_messages_survive_kills_and_no_queue_has_a_gap() {
 }
 
 #[test]
+fn after_a_power_cut_what_is_left_is_whole_and_nothing_new_is_lost() {
+    each_seed(POWER_CUT_SEEDS, |seed| {
+        power_cut(seed);
+    });
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..5 {
         twice(seed, kills_and_restarts);
+        twice(seed, power_cut);
     }
 }
 
@@ -58,6 +67,26 @@ fn kills_and_restarts(seed: u64) -> u64 {
         cluster.kill_broker();
         cluster.start_broker();
     }
+    finish(&mut cluster, &ledger)
+}
+
+/// Messages may be lost here, the flush is asynchronous. What the queues still have is read from their starts.
+fn power_cut(seed: u64) -> u64 {
+    let mut cluster = Cluster::new(World::new(seed), "1");
+    cluster.start_broker();
+    let before = Shared::default();
+    start_clients(&mut cluster, &before);
+    let after = Duration::from_micros(cluster.world.random() % 2_000_000);
+    cluster.world.run_for(after);
+    cluster.world.kill(cluster.clients);
+    cluster.cut_power();
+    cluster.start_broker();
+    let ledger = Shared::default();
+    start_clients(&mut cluster, &ledger);
+    finish(&mut cluster, &ledger)
+}
+
+fn finish(cluster: &mut Cluster, ledger: &Shared) -> u64 {
     let done = || {
         let ledger = ledger.borrow();
         ledger.producers_done == PRODUCERS as usize && ledger.is_caught_up()
