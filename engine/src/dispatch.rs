@@ -39,3 +39,61 @@ pub fn dispatch<'a>(view: &View<'a>) -> Result<Option<Dispatched<'a>>, &'static 
 pub fn tag_hash(stored_properties: &[u8]) -> i32 {
     properties::get_str(stored_properties, properties::TAGS).map_or(0, properties::tag_hash)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::record::Draft;
+    use protocol::text::Text;
+    use std::net::SocketAddr;
+
+    fn record(topic: &str, sys_flag: i32, properties: &[u8]) -> Vec<u8> {
+        let host = SocketAddr::from(([127, 0, 0, 1], 10911));
+        let draft = Draft {
+            topic,
+            queue_id: 3,
+            flag: 0,
+            sys_flag,
+            born_ms: 1,
+            born_host: host,
+            store_host: host,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            properties: Text::plain(properties),
+            body: b"body",
+        };
+        let mut bytes = Vec::new();
+        draft.append_to(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_record_goes_to_its_queue_under_its_tags_hash() {
+        let bytes = record("t", 0, b"KEYS\x01k\x02TAGS\x01TagA\x02");
+        let view = View::parse(&bytes).expect("a draft is a record");
+        let to = dispatch(&view).expect("a good record").expect("a queue");
+        assert_eq!((to.topic, to.queue_id, to.queue_offset), ("t", 3, 0));
+        // Java's "TagA".hashCode().
+        assert_eq!(to.tag_hash, 2_598_919);
+        let bytes = record("t", sysflag::TRANSACTION_COMMIT, b"");
+        let view = View::parse(&bytes).expect("a draft is a record");
+        let to = dispatch(&view).expect("a good record").expect("a queue");
+        assert_eq!(to.tag_hash, 0);
+    }
+
+    #[test]
+    fn what_was_prepared_or_rolled_back_is_in_no_queue() {
+        for transaction in [sysflag::TRANSACTION_PREPARED, sysflag::TRANSACTION_ROLLBACK] {
+            let bytes = record("t", transaction, b"");
+            let view = View::parse(&bytes).expect("a draft is a record");
+            assert_eq!(dispatch(&view), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_topic_of_zeros_is_no_name() {
+        let bytes = record("\0\0", 0, b"");
+        let view = View::parse(&bytes).expect("the parts fit together");
+        assert!(dispatch(&view).is_err());
+    }
+}

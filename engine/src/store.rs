@@ -54,12 +54,6 @@ pub enum OpenError {
     MissingSegment { path: PathBuf },
     #[error("{path}: this log file is there twice")]
     DoubleSegment { path: PathBuf },
-    #[error("{path}: the log is damaged at byte {position}: {why}")]
-    DamagedLog {
-        path: PathBuf,
-        position: u64,
-        why: String,
-    },
 }
 
 impl OpenError {

@@ -147,3 +147,67 @@ fn lost_sectors(view: &View<'_>, position: u64) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::record::Draft;
+    use protocol::text::Text;
+    use std::net::SocketAddr;
+
+    fn record(properties: &[u8]) -> Vec<u8> {
+        let host = SocketAddr::from(([127, 0, 0, 1], 10911));
+        let draft = Draft {
+            topic: "t",
+            queue_id: 0,
+            flag: 0,
+            sys_flag: 0,
+            born_ms: 1,
+            born_host: host,
+            store_host: host,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            properties: Text::plain(properties),
+            body: b"body",
+        };
+        let mut bytes = Vec::new();
+        let placed = draft.append_to(&mut bytes);
+        record::patch(&mut bytes, 0, 4096, placed.store_time_at, 2);
+        bytes
+    }
+
+    #[test]
+    fn a_sector_missing_from_the_properties_is_noticed_wherever_the_record_lies() {
+        let whole = record(&[b'p'; 3_000]);
+        let properties_at = whole.len() - 3_000;
+        for position in [0u64, 100, 4_096 - 300, 511] {
+            assert!(check(&whole, 4096, position).is_ok());
+            let first = (position as usize + properties_at).next_multiple_of(512);
+            for sector in (first..position as usize + whole.len()).step_by(512) {
+                let from = sector - position as usize;
+                let to = (from + 512).min(whole.len());
+                let mut torn = whole.clone();
+                torn[from..to].fill(0);
+                assert!(check(&torn, 4096, position).is_err(), "{position} {sector}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_zero_byte_in_the_properties_is_the_users_business() {
+        let mut properties = vec![b'p'; 3_000];
+        properties[1_500] = 0;
+        assert!(check(&record(&properties), 4096, 0).is_ok());
+    }
+
+    #[test]
+    fn a_record_of_another_place_or_with_another_body_does_not_count() {
+        let bytes = record(b"");
+        assert!(check(&bytes, 4096, 0).is_ok());
+        assert!(check(&bytes, 8192, 0).is_err());
+        let mut changed = bytes.clone();
+        let body_at = bytes.len() - 2 - 2 - 4;
+        changed[body_at] ^= 1;
+        assert!(check(&changed, 4096, 0).is_err());
+    }
+}

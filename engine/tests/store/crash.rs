@@ -8,7 +8,7 @@ use super::support::*;
 use engine::{Config, LogOffset};
 use reactor::sim::{Faults, World, each_seed, twice};
 use reactor::{File, OpenOptions, fs};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -198,18 +198,18 @@ fn after_a_failed_sync_nothing_more_is_accepted_and_reads_go_on() {
     each_seed(10, |seed| {
         let mut world = World::new(seed);
         let node = world.node("broker", Ipv4Addr::new(10, 0, 0, 1));
-        let broker = world.block_on(node, async {
+        world.block_on(node, async {
             let mut broker = Broker::open(config(Path::new("/store"))).await;
             broker.send(&[("t", 0, 500, None); 3]).await;
-            broker
+            broker.close().await;
         });
-        drop(broker);
-        world.kill(node);
         let failing = Faults {
             fsync_error_ppm: 1_000_000,
             ..Faults::default()
         };
-        world.start(node, "writer", || async {
+        let ended = Rc::new(Cell::new(false));
+        let end = ended.clone();
+        world.start(node, "writer", || async move {
             let mut broker = Broker::open(config(Path::new("/store"))).await;
             broker.sent.count = 3;
             reactor::sleep(Duration::from_millis(500)).await;
@@ -237,24 +237,57 @@ fn after_a_failed_sync_nothing_more_is_accepted_and_reads_go_on() {
                 "closing cannot promise anything"
             );
             assert!(fs::exists(Path::new("/store/abort")));
+            end.set(true);
         });
         world.run_for(Duration::from_millis(250));
         world.set_faults(failing);
-        world.run_for(Duration::from_secs(5));
-        let ended = fs_ended(&mut world, node);
-        assert!(ended, "the scene came to its end");
+        let done = world.run_until(|| ended.get(), Duration::from_secs(5));
+        assert!(done, "the scene came to its end");
     });
 }
 
-fn fs_ended(world: &mut World, node: reactor::sim::NodeId) -> bool {
-    // A panic in the scene has been raised by the world; what is left is that the lock is free again.
-    world.set_faults(Faults::default());
-    world.block_on(node, async {
-        let broker = Broker::open(config(Path::new("/store"))).await;
-        let ended = broker.store.queue_count() == 1;
-        broker.close().await;
-        ended
-    })
+#[test]
+fn a_full_disk_refuses_sends_corrupts_nothing_and_is_forgotten_when_there_is_room() {
+    each_seed(10, |seed| {
+        let mut world = World::new(seed);
+        let node = world.node("broker", Ipv4Addr::new(10, 0, 0, 1));
+        world.set_disk_bytes(node, Some(400 << 10));
+        let refused = Rc::new(Cell::new(0));
+        let ended = Rc::new(Cell::new(false));
+        let (count, end) = (refused.clone(), ended.clone());
+        world.start(node, "writer", || async move {
+            let mut broker = Broker::open(config(Path::new("/store"))).await;
+            let mut accepted_after = 0;
+            while accepted_after < 100 {
+                let spec = ("t", 0, 1_000, None);
+                let (mut batch, bodies) = broker.batch(&[spec]);
+                broker.writer.append(&mut batch).await;
+                broker.writer.publish();
+                let item = batch.items()[0].clone();
+                match item.error {
+                    None => {
+                        let body = bodies.into_iter().next().expect("one message");
+                        broker.acknowledge(&spec, body, &item);
+                        accepted_after += u32::from(count.get() > 0);
+                    }
+                    Some(engine::AppendError::DiskFull { .. }) => count.set(count.get() + 1),
+                    Some(other) => panic!("{other}"),
+                }
+                reactor::sleep(Duration::from_millis(2)).await;
+            }
+            broker.check().await;
+            let sent = broker.close().await;
+            let broker = Broker::reopen(config(Path::new("/store")), sent).await;
+            broker.check().await;
+            broker.close().await;
+            end.set(true);
+        });
+        let full = world.run_until(|| refused.get() > 20, Duration::from_secs(60));
+        assert!(full, "the disk filled up");
+        world.set_disk_bytes(node, None);
+        let done = world.run_until(|| ended.get(), Duration::from_secs(60));
+        assert!(done, "sends were accepted again");
+    });
 }
 
 #[test]
