@@ -16,7 +16,7 @@ pub const BLOCK_BYTES: u64 = 256 << 10;
 /// A single record is read in whole pages.
 const PAGE_BYTES: u64 = 4096;
 /// Fewer wanted bytes in a block do not justify reading all of it.
-const DENSE_BYTES: u64 = BLOCK_BYTES / 16;
+const DENSE_BYTES: u64 = BLOCK_BYTES / 64;
 
 /// Recently read blocks. Shared by all cores, on the cold way only.
 pub struct BlockCache {
