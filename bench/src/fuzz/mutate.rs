@@ -83,18 +83,7 @@ fn tamper(random: &mut fastrand::Rng, frame: &mut Frame) {
         match random.u8(..8) {
             0..4 if count > 0 => {
                 let (_, value) = &mut frame.fields[random.usize(..count)];
-                // A name may become a hostile one, of which there are few, but not one of billions.
-                let kinds = HOSTILE.len()
-                    + if PROTECTED.contains(&value.as_str()) {
-                        1
-                    } else {
-                        2
-                    };
-                *value = match random.usize(..kinds) {
-                    number if number < HOSTILE.len() => HOSTILE[number].to_owned(),
-                    number if number == HOSTILE.len() => "x".repeat(random.usize(..70_000)),
-                    _ => random.i64(..).to_string(),
-                };
+                *value = hostile(random, PROTECTED.contains(&value.as_str()));
             }
             4 if count > 0 => drop(frame.fields.swap_remove(random.usize(..count))),
             5 if count > 0 => {
@@ -108,6 +97,17 @@ fn tamper(random: &mut fastrand::Rng, frame: &mut Frame) {
             }
             _ => frame.code = random.i32(0..400),
         }
+    }
+}
+
+/// A name becomes one of a few: under millions of names the servers would rightly keep as many things.
+fn hostile(random: &mut fastrand::Rng, is_name: bool) -> String {
+    let kinds = HOSTILE.len() + if is_name { 1 } else { 3 };
+    match random.usize(..kinds) {
+        number if number < HOSTILE.len() => HOSTILE[number].to_owned(),
+        number if number == HOSTILE.len() => "x".repeat([128, 256, 70_000][random.usize(..3)]),
+        number if number == HOSTILE.len() + 1 => "x".repeat(random.usize(..70_000)),
+        _ => random.i64(..).to_string(),
     }
 }
 
