@@ -12,6 +12,7 @@ pub mod offset;
 pub mod pull;
 pub mod query;
 pub mod send;
+pub mod send_back;
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -177,6 +178,7 @@ fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>
         request::GET_CONSUMER_LIST_BY_GROUP => members::of_group(coordinator, command),
         request::GET_CONSUMER_CONNECTION_LIST => members::consumers(coordinator, command),
         request::GET_PRODUCER_CONNECTION_LIST => members::producers(coordinator, command),
+        request::CONSUMER_SEND_MSG_BACK => send_back::handle(coordinator, command),
         request::QUERY_CONSUMER_OFFSET => offset::query(coordinator, command),
         request::UPDATE_CONSUMER_OFFSET => offset::update(coordinator, command),
         request::GET_ALL_CONSUMER_OFFSET => offset::all(coordinator),

@@ -58,7 +58,12 @@ fn starts_in_memory(coordinator: &Coordinator, topic: &str, queue_id: i32) -> bo
     };
     let mut gather = Gather::default();
     let read = store.read(&queue, QueueOffset(0), &limits, |_| true, &mut gather);
-    matches!(read, Read::Found(_) | Read::Empty)
+    match read {
+        Read::Found(_) | Read::Empty => true,
+        // After a restart nothing is in memory yet: a log that would fit counts as if it were.
+        Read::Cold(_) => store.written().0 - store.first().0 <= store.config().hot_bytes,
+        Read::NoneMatched { .. } | Read::BeyondEnd { .. } | Read::BelowStart { .. } => false,
+    }
 }
 
 /// 15

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use protocol::code::response;
+use protocol::Value;
+use protocol::code::{request, response};
+use protocol::record::parse_message_id;
 
 use crate::cluster::Cluster;
 use crate::peer::Peer;
@@ -77,5 +79,40 @@ fn delivery_goes_on_where_it_was_after_a_stop_and_after_a_kill() {
         reactor::sleep(Duration::from_secs(9)).await;
         let mut peer = Peer::connect().await;
         assert_eq!(peer.max_offset("t", 0).await, 2);
+    });
+}
+
+#[test]
+fn a_message_given_back_comes_again_in_the_retry_topic() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        let sent = peer.send("t", "", b"hard").await;
+        let (_, log_offset) = parse_message_id(sent.field("msgId")).expect("an offset id");
+        for (delay_level, topic, after) in [(1, "%RETRY%g", 1_100), (-1, "%DLQ%g", 0)] {
+            let fields = [
+                (
+                    "offset",
+                    Value::I64(i64::try_from(log_offset).expect("small")),
+                ),
+                ("group", Value::Str("g")),
+                ("delayLevel", Value::I32(delay_level)),
+            ];
+            let answer = peer
+                .ask(request::CONSUMER_SEND_MSG_BACK, &fields, &[])
+                .await;
+            assert_eq!(answer.code, response::SUCCESS, "{}", answer.remark);
+            reactor::sleep(Duration::from_millis(after)).await;
+            assert_eq!(peer.max_offset(topic, 0).await, 1, "{topic}");
+        }
+        let fields = [
+            ("offset", Value::I64(1 << 40)),
+            ("group", Value::Str("g")),
+            ("delayLevel", Value::I32(0)),
+        ];
+        let answer = peer
+            .ask(request::CONSUMER_SEND_MSG_BACK, &fields, &[])
+            .await;
+        assert_eq!(answer.code, response::SYSTEM_ERROR);
     });
 }
