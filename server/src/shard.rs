@@ -80,7 +80,7 @@ impl Shard {
             shared,
         });
         reactor::spawn("shard inbox", inbox::run(Rc::clone(&shard), inbox));
-        reactor::spawn("shard flush", Rc::clone(&shard.outgoing).run());
+        reactor::spawn("shard flush", flush(Rc::clone(&shard)));
         reactor::spawn("shard offsets", Rc::clone(&shard.offset_commits).run());
         reactor::spawn("long poll deadlines", deadlines(Rc::clone(&shard)));
         reactor::spawn("idle connections", close_idle(Rc::clone(&shard)));
@@ -112,6 +112,21 @@ impl Shard {
         deadline: Instant,
     ) -> bool {
         self.polls.wait_for(queue, offset, deadline).await
+    }
+}
+
+/// Without a writer nothing can be acknowledged: better no connection than one that never answers.
+async fn flush(shard: Rc<Shard>) {
+    Rc::clone(&shard.outgoing).run().await;
+    if shard.stopping.replace(true) {
+        return;
+    }
+    tracing::error!(
+        shard = shard.number,
+        "the writer ended before its shards: closing all connections, the broker needs a restart"
+    );
+    for connection in shard.connections.all() {
+        connection.outbox().close();
     }
 }
 

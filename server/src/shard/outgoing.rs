@@ -98,7 +98,7 @@ impl Outgoing {
         }
     }
 
-    /// The flushing task: runs behind the connections that were ready in the same turn, for as long as the writer lives.
+    /// Runs behind the connections that were ready in the same turn, for as long as the writer takes batches.
     pub async fn run(self: Rc<Self>) {
         loop {
             self.ready.notified().await;
@@ -111,8 +111,6 @@ impl Outgoing {
             let full = self.open.replace(next);
             self.in_flight.set(self.in_flight.get() + 1);
             if !self.hand_over(full).await {
-                // The store is closing: who waits for these answers sees its connection close.
-                tracing::debug!(shard = self.shard, "the writer is gone");
                 return;
             }
             self.gate.open();
