@@ -116,7 +116,10 @@ fn settings(flags: &Flags) -> Result<Settings, String> {
         namesrv_flag: flags.namesrv.clone(),
     };
     let (settings, remarks) =
-        Settings::load(&machine(), &given).map_err(|invalid| invalid.to_string())?;
+        Settings::load(&machine(), &given).map_err(|invalid| match &flags.config_file {
+            Some(path) => format!("{}: {invalid}", path.display()),
+            None => invalid.to_string(),
+        })?;
     for remark in remarks {
         match remark {
             Remark::Warning(text) => tracing::warn!("{text}"),

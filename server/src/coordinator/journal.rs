@@ -209,3 +209,43 @@ fn files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     found.sort_unstable();
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topics::topic_config;
+
+    #[test]
+    fn files_are_replayed_in_order_and_a_torn_line_is_skipped() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let line = |entry: &Entry| serde_json::to_string(entry).expect("JSON");
+        let first = line(&Entry::Topic(topic_config("a", 1, 6)));
+        let second = line(&Entry::Topic(topic_config("a", 2, 6)));
+        let gone = line(&Entry::GroupGone("g".to_owned()));
+        let write = |number: u64, text: String| {
+            std::fs::write(path(dir.path(), number), text).expect("written");
+        };
+        // Ten comes after two, whatever the alphabet says.
+        write(10, format!("{second}\n{}", &gone[..gone.len() / 2]));
+        write(2, format!("{first}\n{gone}\n"));
+        std::fs::write(dir.path().join("other.json"), "{").expect("written");
+
+        let entries = replay(dir.path()).expect("readable");
+        let queues = |entry: &Entry| match entry {
+            Entry::Topic(config) => config.read_queue_nums,
+            _ => 0,
+        };
+        assert_eq!(entries.iter().map(queues).collect::<Vec<_>>(), [1, 0, 2]);
+        assert!(matches!(&entries[1], Entry::GroupGone(group) if group == "g"));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_holds_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert!(
+            replay(&dir.path().join("none"))
+                .expect("no error")
+                .is_empty()
+        );
+    }
+}

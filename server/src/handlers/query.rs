@@ -1,11 +1,12 @@
-//! What lies in a queue: its ends, its times.
+//! What lies in a queue: its ends, its times, and single messages by their place in the log.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::{Boundary, Queue, QueueOffset};
+use engine::{Boundary, LogOffset, Queue, QueueOffset};
 use protocol::Command;
 use protocol::code::response;
+use protocol::header::message::ViewMessage;
 use protocol::header::offset::{self as header, QueueQuery, SearchOffset};
 
 use super::{Answer, Handled, Reply};
@@ -58,6 +59,26 @@ pub fn earliest_time(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Ha
         let first = QueueOffset(queue.min_offset());
         match store.store_time(&queue, first).await {
             Ok(time) => Answer::ok().field("timestamp", time.unwrap_or(-1)),
+            Err(error) => Answer::code(response::SYSTEM_ERROR, error.to_string()),
+        }
+    }))
+}
+
+/// 33: the record as it is stored.
+pub fn message(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
+    let offset = ViewMessage::from(command)?.log_offset;
+    let not_found = move || {
+        let remark = format!("can not find message by the offset, {offset}");
+        Answer::code(response::SYSTEM_ERROR, remark)
+    };
+    let Ok(at) = u64::try_from(offset) else {
+        return Ok(not_found().into());
+    };
+    let store = Arc::clone(&coordinator.shared.store);
+    Ok(Reply::later(async move {
+        match store.record_at(LogOffset(at)).await {
+            Ok(Some(record)) => Answer::with_body(record),
+            Ok(None) => not_found(),
             Err(error) => Answer::code(response::SYSTEM_ERROR, error.to_string()),
         }
     }))

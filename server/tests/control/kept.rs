@@ -162,3 +162,29 @@ fn the_files_of_a_stock_broker_are_taken_over() {
     assert!(file(&mut cluster, "consumerOffset.json.bak").contains("{0:41"));
     assert!(file(&mut cluster, "topics.json").contains("\"old\""));
 }
+
+#[test]
+fn a_file_that_cannot_be_read_is_replaced_by_its_backup() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("first", 1).await;
+        reactor::sleep(Duration::from_secs(3)).await;
+        peer.make_topic("second", 1).await;
+    });
+    cluster.stop_broker();
+    cluster.on_disk(|| {
+        let path = Path::new(STORE).join("config").join("topics.json");
+        let whole = fs::read(&path).expect("there");
+        let backup = path.with_extension("json.bak");
+        let older = fs::read(&backup).expect("there");
+        fs::replace(&path, &whole[..whole.len() / 2]).expect("written");
+        fs::replace(&backup, &older).expect("written");
+    });
+    cluster.start_broker();
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        assert!(has_topic(&mut peer, "first").await);
+        assert!(!has_topic(&mut peer, "second").await);
+    });
+}

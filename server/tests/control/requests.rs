@@ -9,6 +9,7 @@ use protocol::body::kv_table::KvTable;
 use protocol::body::stats::{ConsumeStats, TopicStats};
 use protocol::code::{request, response};
 use protocol::json::Dialect;
+use protocol::record::{View, parse_message_id};
 use reactor::fs;
 
 use crate::cluster::Cluster;
@@ -173,5 +174,29 @@ fn topic_and_group_statistics_agree_with_what_was_sent_and_committed() {
         let (_, first) = stats.offsets.first_key_value().expect("two queues");
         assert_eq!((first.broker_offset, first.consumer_offset), (3, 2));
         assert!(first.last_timestamp > 0);
+    });
+}
+
+#[test]
+fn a_message_is_shown_by_its_place_in_the_log() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        let sent = peer.send("t", "", b"find me").await;
+        let (_, log_offset) = parse_message_id(sent.field("msgId")).expect("an offset id");
+        let log_offset = i64::try_from(log_offset).expect("small");
+        for (offset, code) in [
+            (log_offset, response::SUCCESS),
+            (log_offset + 1, response::SYSTEM_ERROR),
+            (-1, response::SYSTEM_ERROR),
+        ] {
+            let fields = [("offset", Value::I64(offset))];
+            let answer = peer.ask(request::VIEW_MESSAGE_BY_ID, &fields, &[]).await;
+            assert_eq!(answer.code, code, "{offset}");
+            if code == response::SUCCESS {
+                let view = View::parse(&answer.body).expect("a record");
+                assert_eq!(view.body, b"find me");
+            }
+        }
     });
 }
