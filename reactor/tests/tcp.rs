@@ -328,6 +328,24 @@ fn closing_a_listener_ends_a_pending_accept() {
 }
 
 #[test]
+fn a_port_that_its_last_owner_is_just_leaving_is_waited_for() {
+    let leaving = std::net::TcpListener::bind(any_port()).expect("a free port");
+    let address = leaving.local_addr().expect("it is bound");
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let owner = std::thread::spawn(move || {
+        // The core that wants the port has started; it goes on trying whether we let go sooner or later.
+        told.recv().expect("the core starts");
+        drop(leaving);
+    });
+    on_core(move || async move {
+        tell.send(()).expect("the owner waits");
+        let listener = reactor::Listener::bind(address).expect("the port becomes free");
+        assert_eq!(listener.local_addr(), address);
+    });
+    owner.join().expect("the owner ends");
+}
+
+#[test]
 fn ipv6_works_where_the_machine_has_it() {
     on_core(|| async {
         let Ok(listener) = Listener::bind("[::1]:0".parse().unwrap()) else {

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use io_uring::opcode;
 use io_uring::types::Fd;
@@ -18,6 +19,8 @@ use super::socket::{Handle, Socket};
 
 /// Connections the kernel completes before we accept them.
 const BACKLOG: libc::c_int = 4096;
+const BIND_PATIENCE: Duration = Duration::from_secs(2);
+const BIND_RETRY_AFTER: Duration = Duration::from_millis(5);
 
 pub(crate) struct Listener {
     ring: Rc<Ring>,
@@ -27,8 +30,7 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn bind(ring: &Rc<Ring>, address: SocketAddr) -> io::Result<Listener> {
-        // Sets SO_REUSEADDR.
-        let listener = TcpListener::bind(address)?;
+        let listener = bind_patiently(address)?;
         let local = listener.local_addr()?;
         let handle = Handle::new(ring.clone(), OwnedFd::from(listener));
         // SAFETY: the descriptor is open. Listening again changes the length of the queue.
@@ -134,6 +136,23 @@ impl Acceptor {
         }
         if let Some(waker) = self.waker.take() {
             waker.wake();
+        }
+    }
+}
+
+/// A killed process holds its ports a little longer than it lives: the kernel takes its ring down in the background. So an
+/// address in use is tried again for a moment before it counts as somebody else's. Blocks, at a start only.
+fn bind_patiently(address: SocketAddr) -> io::Result<TcpListener> {
+    let began = std::time::Instant::now();
+    loop {
+        // Sets SO_REUSEADDR.
+        match TcpListener::bind(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < BIND_PATIENCE =>
+            {
+                std::thread::sleep(BIND_RETRY_AFTER);
+            }
+            bound => return bound,
         }
     }
 }
