@@ -5,7 +5,7 @@
 
 mod cases;
 mod contender;
-mod memory;
+mod page_cache;
 mod table;
 
 use std::path::PathBuf;
@@ -50,9 +50,9 @@ pub struct Compare {
     /// Seconds of load for the JVM before the first round
     #[arg(long, default_value_t = 25.0)]
     jvm_warmup: f64,
-    /// Percent of the available memory to be touched before anything is measured
-    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=95))]
-    touch_memory: u8,
+    /// Percent of the available memory that the page cache is filled to before anything is measured
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(0..=95))]
+    fill_cache: u8,
     /// Only these cases
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Case>,
@@ -100,8 +100,6 @@ pub fn run(command: Compare) -> Result<()> {
     .map_err(Error::io("making a folder for the stores"))?;
     let line = bar("compare");
     line.enable_steady_tick(Duration::from_millis(200));
-    line.set_message("touching memory");
-    memory::touch(command.touch_memory);
     line.set_message("starting both");
     let rocketmq = contender::start_rocketmq(&command, &folder.path().join(ROCKETMQ))?;
     let orbit = contender::start_orbit(&command, &folder.path().join(ORBIT))?;
@@ -114,6 +112,8 @@ pub fn run(command: Compare) -> Result<()> {
     for contender in &contenders {
         contender.pause()?;
     }
+    line.set_message("filling the page cache");
+    page_cache::fill(&folder.path().join("filler"), command.fill_cache)?;
     line.set_message(format!("warming up the JVM for {} s", command.jvm_warmup));
     warm_up(&contenders[1], &command)?;
 
