@@ -109,6 +109,16 @@ impl Mapping {
         }
     }
 
+    /// Asks for the file's pages in pieces as large as the processor maps at once, where the file system can: fewer faults and
+    /// less to write-protect at each sync. A wish; without effect elsewhere.
+    pub fn prefer_huge_pages(&self) {
+        if let Body::Real(mapped) = &self.0
+            && let Err(error) = mapped.advise(0, self.len(), libc::MADV_HUGEPAGE)
+        {
+            tracing::debug!(%error, "this kernel has no huge pages for files");
+        }
+    }
+
     /// Whether reading the whole range would touch no disk, as far as the kernel can tell now.
     pub fn resident(&self, offset: usize, len: usize) -> bool {
         self.check(offset, len);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reactor::{
-    CoreConfig, File, Frames, Gather, Listener, OpenOptions, Outbox, Slice, Socket, Source, launch,
-    mailbox, run, sleep, spawn, timeout, yield_now,
+    Buffer, CoreConfig, File, Frames, Gather, Listener, OpenOptions, Outbox, Slice, Socket, Source,
+    launch, mailbox, run, sleep, spawn, timeout, yield_now,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -554,5 +554,49 @@ fn frames_come_whole_over_a_socket() {
         }
         assert!(seen == frames);
         assert!(splitter.is_at_boundary());
+    });
+}
+
+#[test]
+fn completions_taken_while_the_submission_queue_was_full_are_not_slept_on() {
+    const SOON: Duration = Duration::from_secs(2);
+    let config = CoreConfig {
+        ring_entries: 8,
+        spin_us: 0,
+        ..CoreConfig::default()
+    };
+    on_core_with(config, || async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cached");
+        std::fs::write(&path, [7; 4096]).unwrap();
+        let options = OpenOptions {
+            read: true,
+            ..OpenOptions::default()
+        };
+        let file = Rc::new(File::open(&path, options).unwrap());
+        let mut idle = Vec::new();
+        for _ in 0..20 {
+            idle.push(pair().await);
+        }
+        // The reads are done as soon as they are submitted, by the first receive that finds the queue full. Nothing
+        // else happens after that: the receives wait for bytes that never come.
+        let reads: Vec<_> = (0..8)
+            .map(|_| {
+                let file = file.clone();
+                spawn("read", async move {
+                    file.read_at(Buffer::with_capacity(4096), 0, 4096).await.0
+                })
+            })
+            .collect();
+        let (_silent, receiving): (Vec<_>, Vec<_>) = idle.into_iter().unzip();
+        for socket in receiving {
+            spawn("receive", async move { drop(socket.recv().await) });
+        }
+        spawn("late wake-up", sleep(2 * SOON));
+        let began = reactor::now();
+        for read in reads {
+            assert_eq!(read.await.unwrap().unwrap(), 4096);
+        }
+        assert!(began.elapsed() < SOON, "the core slept on them");
     });
 }

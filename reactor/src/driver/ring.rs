@@ -193,6 +193,10 @@ impl Ring {
         if !spin.is_zero() && self.spin(core, spin, timeout) {
             return;
         }
+        // What was taken from the queue meanwhile (a full submission queue, the end of the spin) has woken nobody yet.
+        if !self.completions.borrow().is_empty() {
+            return self.enter(0, None);
+        }
         let shared = &core.executor.shared;
         if shared.prepare_sleep() {
             self.enter(1, timeout);
