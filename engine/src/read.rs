@@ -179,7 +179,8 @@ pub(crate) fn find_hot(list: &List, queue: QueueNo, offset: u64, max: u64) -> Op
         if run.first() <= offset {
             return (offset < end).then_some(HotRun { number, end });
         }
-        end = run.first();
+        // A newer run may begin with messages that are not published yet.
+        end = end.min(run.first());
     }
     None
 }

@@ -457,3 +457,27 @@ fn readers_on_another_core_see_every_message_in_order_while_it_is_written() {
         broker.close().await;
     });
 }
+
+#[test]
+fn nothing_is_read_before_it_is_published_even_across_a_new_segment() {
+    on_both(|root| async move {
+        let mut broker = Broker::open(small(&root)).await;
+        broker.send(&[("t", 0, 1_000, None); 10]).await;
+        let queue = broker.store.find_queue("t", 0).expect("sent to");
+        let written = broker.store.written();
+        // As many as take the tail into the next segment; nobody has been told of them.
+        let (mut batch, _) = broker.batch(&[("t", 0, 1_000, None); 80]);
+        broker.writer.append(&mut batch).await;
+        let limits = ReadLimits::default();
+        let mut gather = Gather::default();
+        let read = broker
+            .store
+            .read(&queue, QueueOffset(5), &limits, |_| true, &mut gather);
+        assert_eq!(found(read).next, QueueOffset(10));
+        assert_eq!(broker.store.written(), written);
+        broker.writer.publish();
+        assert_eq!(queue.max_offset(), 90);
+        assert_eq!(read_all(&broker.store, &queue, 0).await.len(), 90);
+        broker.close().await;
+    });
+}
