@@ -39,6 +39,7 @@ impl Flusher {
         assert!(to <= log.written(), "only what is written can be synced");
         while log.flushed() < to {
             if log.is_poisoned() {
+                self.idle.notify(); // as below
                 return Err(io::Error::other("an earlier sync of the commit log failed"));
             }
             if self.busy.get() {

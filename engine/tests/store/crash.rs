@@ -362,3 +362,36 @@ fn a_stale_record_that_lines_up_with_the_next_one_does_not_come_back() {
         broker.close().await;
     });
 }
+
+#[test]
+fn a_failed_sync_lets_everybody_go_who_waits_for_it() {
+    each_seed(10, |seed| {
+        let mut world = World::new(seed);
+        let node = world.node("broker", Ipv4Addr::new(10, 0, 0, 1));
+        let (opened, failing, ended) =
+            <(Rc<Cell<bool>>, Rc<Cell<bool>>, Rc<Cell<bool>>)>::default();
+        let (open, fail, end) = (opened.clone(), failing.clone(), ended.clone());
+        world.start(node, "writer", || async move {
+            let mut broker = Broker::open(config(Path::new("/store"))).await;
+            open.set(true);
+            while !fail.get() {
+                reactor::sleep(Duration::from_millis(1)).await;
+            }
+            // The keeper syncs for a part, the clock waits for that, and then so does the closing.
+            broker.send(&[("t", 0, 1_000, None); 20]).await;
+            reactor::sleep(Duration::from_millis(15)).await;
+            assert!(!broker.store.is_poisoned(), "the sync is on its way");
+            assert!(broker.writer.close().await.is_err());
+            end.set(true);
+        });
+        assert!(world.run_until(|| opened.get(), Duration::from_secs(5)));
+        world.set_faults(Faults {
+            fsync_error_ppm: 1_000_000,
+            disk_delay: (Duration::from_millis(30), Duration::from_millis(30)),
+            ..Faults::default()
+        });
+        failing.set(true);
+        let done = world.run_until(|| ended.get(), Duration::from_secs(5));
+        assert!(done, "closing ended");
+    });
+}
