@@ -9,7 +9,7 @@ mod walk;
 use crate::commit_log::CommitLog;
 use crate::config::Config;
 use crate::dispatch::{Dispatched, dispatch};
-use crate::layout::{Layout, parse_segment_name};
+use crate::layout::{Layout, parse_segment_name, segment_name};
 use crate::queue::Registry;
 use crate::queue_index::Entry;
 use crate::queue_index::active::ActiveIndex;
@@ -87,7 +87,8 @@ pub async fn recover(
             break;
         }
     }
-    for beyond in segments.drain(kept..) {
+    // Newest first: whatever ends this in the middle leaves no hole.
+    for beyond in segments.drain(kept..).rev() {
         remove_segment(layout, &beyond)?;
     }
     let fresh_tail = segments.last().is_none_or(|last| last.end() == scan.end);
@@ -167,10 +168,17 @@ fn open_segments(config: &Config, layout: &Layout) -> Result<Vec<Arc<Segment>>, 
 
 /// A segment behind the end of the log: prepared ahead, or lost its connection in a power cut.
 fn remove_segment(layout: &Layout, segment: &Segment) -> Result<(), OpenError> {
-    let path = layout.segment(segment.base());
-    tracing::info!(path = %path.display(), "removing a log file behind the end of the log");
-    fs::remove_file(&path).map_err(OpenError::io(&path))?;
-    fs::sync_dir(layout.log_dir_of(segment.base())).map_err(OpenError::io(&path))
+    // Not always where it would be made today: directories are added and change places.
+    let name = segment_name(segment.base());
+    for dir in layout.log_dirs() {
+        let path = dir.join(&name);
+        if fs::exists(&path) {
+            tracing::info!(path = %path.display(), "removing a log file behind the end of the log");
+            fs::remove_file(&path).map_err(OpenError::io(&path))?;
+            fs::sync_dir(dir).map_err(OpenError::io(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads the log and fills the index, until it ends.

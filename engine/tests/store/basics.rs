@@ -481,3 +481,28 @@ fn nothing_is_read_before_it_is_published_even_across_a_new_segment() {
         broker.close().await;
     });
 }
+
+#[test]
+fn a_log_directory_is_added_while_the_next_segment_is_prepared_already() {
+    on_both(|root| async move {
+        let mut config = small(&root);
+        config.log_dirs = vec![root.join("a")];
+        let mut broker = Broker::open(config.clone()).await;
+        // More than half of the first segment.
+        broker.send(&[("t", 0, 1_000, None); 40]).await;
+        let next = root.join("a").join(format!("{:020}", 64 << 10));
+        while !fs::exists(&next) {
+            reactor::sleep(Duration::from_millis(1)).await;
+        }
+        let sent = broker.close().await;
+        config.log_dirs.push(root.join("b"));
+        let mut broker = Broker::reopen(config.clone(), sent).await;
+        assert!(!fs::exists(&next), "nothing is in it yet");
+        broker.send(&[("t", 0, 1_000, None); 80]).await;
+        broker.check().await;
+        let sent = broker.close().await;
+        let broker = Broker::reopen(config, sent).await;
+        broker.check().await;
+        broker.close().await;
+    });
+}

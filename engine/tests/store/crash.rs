@@ -395,3 +395,48 @@ fn a_failed_sync_lets_everybody_go_who_waits_for_it() {
         assert!(done, "closing ended");
     });
 }
+
+#[test]
+fn removing_what_lies_behind_the_end_leaves_no_hole_wherever_it_stops() {
+    on_ring(|root| async move {
+        let mut config = Config::for_root(&root);
+        config.segment_bytes = 4 << 20;
+        let mut broker = Broker::open(config.clone()).await;
+        broker.send(&[("t", 0, 100_000, None); 15]).await;
+        let sent = broker.kill();
+        let segment = |number: u64| {
+            let name = format!("{:020}", number * config.segment_bytes);
+            root.join("commitlog").join(name)
+        };
+        let options = OpenOptions {
+            read: true,
+            write: true,
+            create: true,
+            ..OpenOptions::default()
+        };
+        for number in [1, 2] {
+            let file = File::open(&segment(number), options).expect("a new file");
+            file.allocate(config.segment_bytes)
+                .expect("the disk has room");
+        }
+        // The last one cannot be removed: a directory has taken its place by then.
+        let last = segment(2);
+        let opened = open_when_free(config.clone(), |_| {
+            if fs::list(&root.join("commitlog"))
+                .expect("it is there")
+                .len()
+                == 3
+            {
+                fs::remove_file(&last).expect("made above");
+                fs::create_dir_all(&last).expect("the name is free");
+            }
+        });
+        assert!(matches!(opened.await, Err(engine::OpenError::Io { .. })));
+        assert!(fs::exists(&segment(1)), "the one before it has to stay");
+        fs::remove_dir_all(&last).expect("made above");
+        let broker = Broker::reopen(config.clone(), sent).await;
+        broker.check().await;
+        assert!(!fs::exists(&segment(1)));
+        broker.close().await;
+    });
+}

@@ -4,7 +4,8 @@
 //! in a simulated world.
 
 use engine::{
-    Batch, Cold, Config, Found, Item, Queue, QueueOffset, Read, ReadLimits, Store, Writer,
+    Batch, Cold, Config, Found, Item, OpenError, Progress, Queue, QueueOffset, Read, ReadLimits,
+    Store, Writer,
 };
 use protocol::record::{Draft, View};
 use protocol::text::Text;
@@ -87,7 +88,8 @@ impl Broker {
     }
 
     pub async fn reopen(config: Config, sent: Sent) -> Broker {
-        let (store, writer) = open_when_free(config).await;
+        let opened = open_when_free(config, |_| {}).await;
+        let (store, writer) = opened.unwrap_or_else(|error| panic!("{error}"));
         Broker {
             store,
             writer,
@@ -170,12 +172,14 @@ impl Broker {
 }
 
 /// Another life of this process may still be on its way out.
-async fn open_when_free(config: Config) -> (Arc<Store>, Writer) {
+pub async fn open_when_free(
+    config: Config,
+    mut progress: impl FnMut(Progress),
+) -> Result<(Arc<Store>, Writer), OpenError> {
     loop {
-        match Store::open(config.clone(), |_| {}).await {
-            Ok(opened) => return opened,
-            Err(engine::OpenError::InUse { .. }) => reactor::yield_now().await,
-            Err(error) => panic!("{error}"),
+        match Store::open(config.clone(), &mut progress).await {
+            Err(OpenError::InUse { .. }) => reactor::yield_now().await,
+            opened => return opened,
         }
     }
 }
