@@ -3,16 +3,18 @@
 //! Chunk k holds `FIRST << k` elements; a chunk is allocated zeroed when its first element is asked for and lives
 //! as long as the array. Elements are atomics: this room decides where they are, not in which order they are seen.
 
+use crate::config::SEGMENT_BYTES_MAX;
+use protocol::record::RECORD_BYTES_MIN;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// Elements of the first chunk: most queues have few messages in a segment.
 const FIRST: usize = 8;
-/// 8 × (2^21 − 1) elements: more than a segment of 2 GiB has records.
-const CHUNKS_MAX: usize = 21;
-/// How many elements fit in all.
+const CHUNKS_MAX: usize = 22;
+/// How many elements fit in all: more than a segment can have records.
 pub const CAPACITY: usize = FIRST * ((1 << CHUNKS_MAX) - 1);
+const _: () = assert!(CAPACITY as u64 > SEGMENT_BYTES_MAX / RECORD_BYTES_MIN as u64);
 
 /// # Safety
 /// All bytes zero must be a valid value, and the type must not need dropping.
