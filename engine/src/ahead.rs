@@ -5,10 +5,11 @@
 //! far as this room has looked, and zeroed what it found.
 
 use crate::append::AppendError;
+use crate::flush::Flusher;
 use crate::layout::Layout;
 use crate::segment::Segment;
 use protocol::record;
-use reactor::{File, Mapping, Notify, fs, offload};
+use reactor::{Mapping, Notify, fs, offload};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
@@ -23,6 +24,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The writer's core only: the writer and the task that runs [`Ahead::run`] share it.
 pub(crate) struct Ahead {
     layout: Arc<Layout>,
+    flusher: Rc<Flusher>,
     segment_bytes: u64,
     /// Half of it is what the tail has in front of it at least, as long as the other thread keeps up.
     distance_bytes: u64,
@@ -63,6 +65,7 @@ impl Ahead {
     /// For a tail at `position` of `segment`; with `check`, what lies behind it is looked at before it is used.
     pub fn new(
         layout: Arc<Layout>,
+        flusher: Rc<Flusher>,
         segment: Arc<Segment>,
         position: u64,
         check: bool,
@@ -70,6 +73,7 @@ impl Ahead {
     ) -> Ahead {
         Ahead {
             layout,
+            flusher,
             segment_bytes: segment.bytes(),
             distance_bytes: distance_bytes.max(STEP_BYTES),
             state: RefCell::new(State {
@@ -187,11 +191,14 @@ impl Ahead {
         };
         let base = segment.base();
         let hot = segment.hot().as_ref().expect("the tail is hot").clone();
-        let file = segment.file().clone();
         let touched = offload("touch log pages", move || {
-            touch(&hot.mapping, &file, base, from, to, check)
+            touch(&hot.mapping, base, from, to, check)
         })
         .await;
+        let touched = match touched {
+            Ok(Touched::StaleZeroed) => self.flusher.sync_file(segment.file()).await,
+            other => other.map(drop),
+        };
         // Touching is a help; only what had to be checked must not be passed.
         if let Err(error) = &touched {
             tracing::warn!(%error, from, to, "touching pages of the commit log failed");
@@ -264,32 +271,34 @@ fn used_percent(dir: &std::path::Path) -> u8 {
     }
 }
 
-/// Brings `from..to` of the segment into memory. With `check`, anything but zeros there is zeroed, and synced if
-/// a stale record among it could ever be taken for one of ours. Blocks.
-fn touch(
-    mapping: &Mapping,
-    file: &File,
-    base: u64,
-    from: u64,
-    to: u64,
-    check: bool,
-) -> io::Result<()> {
+enum Touched {
+    Clean,
+    /// To be synced: what was there could be taken for one of our records.
+    StaleZeroed,
+}
+
+/// Brings `from..to` of the segment into memory. With `check`, anything but zeros there is zeroed. Blocks.
+fn touch(mapping: &Mapping, base: u64, from: u64, to: u64, check: bool) -> io::Result<Touched> {
     let (at, len) = (from as usize, (to - from) as usize);
     mapping.populate(at, len)?;
     if !check {
-        return Ok(());
+        return Ok(Touched::Clean);
     }
     let overhang = record::SYS_FLAG_AT.min(mapping.len() - at - len);
     // SAFETY: the tail stays below `touched` while pages are checked, so nobody else uses these bytes, nor the
     // few behind them, which are checked next.
     let shown = unsafe { mapping.bytes(at, len + overhang) };
     if is_zero(&shown[..len]) {
-        return Ok(());
+        return Ok(Touched::Clean);
     }
     let stale = has_stale_record(shown, base + from);
     // SAFETY: as above, and `shown` is not used any more.
     unsafe { mapping.bytes_mut(at, len) }.fill(0);
-    if stale { file.sync_blocking() } else { Ok(()) }
+    Ok(if stale {
+        Touched::StaleZeroed
+    } else {
+        Touched::Clean
+    })
 }
 
 /// Page by page, which compares fast.

@@ -9,7 +9,7 @@ mod mapped;
 use crate::commit_log::CommitLog;
 use crate::config::FlushConfig;
 use crate::{LogOffset, Store};
-use reactor::{Instant, Notify};
+use reactor::{File, Instant, Notify};
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
@@ -58,6 +58,18 @@ impl Flusher {
         // Several may wait, a notification wakes one: pass it on.
         self.idle.notify();
         Ok(())
+    }
+
+    /// Syncs a segment for another reason than new records. Its error counts as the log's: nobody else is told of it.
+    pub async fn sync_file(&self, file: &File) -> io::Result<()> {
+        while self.busy.get() {
+            self.idle.notified().await;
+        }
+        self.busy.set(true);
+        let synced = file.sync_data().await;
+        self.busy.set(false);
+        self.idle.notify();
+        synced.inspect_err(|error| self.store.log().poison(error))
     }
 
     /// Resumes when no sync is in flight; none is started before the caller suspends again.

@@ -58,6 +58,7 @@ impl Writer {
         let flusher = Rc::new(Flusher::new(store.clone()));
         let ahead = Rc::new(Ahead::new(
             layout.clone(),
+            flusher.clone(),
             segment.clone(),
             tail.position(),
             !recovered.fresh_tail,

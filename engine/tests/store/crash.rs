@@ -440,3 +440,53 @@ fn removing_what_lies_behind_the_end_leaves_no_hole_wherever_it_stops() {
         broker.close().await;
     });
 }
+
+#[test]
+fn stale_records_that_cannot_be_zeroed_durably_poison_the_log() {
+    each_seed(5, |seed| {
+        let mut world = World::new(seed);
+        let node = world.node("broker", Ipv4Addr::new(10, 0, 0, 1));
+        world.block_on(node, async {
+            let mut broker = Broker::open(config(Path::new("/store"))).await;
+            broker.send(&[("t", 0, 2_000, None); 4]).await;
+            let sent = broker.kill();
+            let third = sent.queues[&("t".to_owned(), 0)][2].clone();
+            let path = PathBuf::from(format!("/store/commitlog/{:020}", 0));
+            let options = OpenOptions {
+                read: true,
+                write: true,
+                ..OpenOptions::default()
+            };
+            let file = File::open(&path, options).expect("the first segment");
+            file.write_all_at_blocking(&[0; 512], third.log_offset + 500)
+                .expect("inside the file");
+        });
+        world.kill(node);
+        let (opened, healthy, ended) =
+            <(Rc<Cell<bool>>, Rc<Cell<bool>>, Rc<Cell<bool>>)>::default();
+        let (open, well, end) = (opened.clone(), healthy.clone(), ended.clone());
+        world.start(node, "writer", || async move {
+            let mut config = config(Path::new("/store"));
+            config.flush.interval_ms = 60_000; // nobody else syncs
+            let mut broker = Broker::open(config).await;
+            open.set(true);
+            while !well.get() {
+                reactor::sleep(Duration::from_millis(10)).await;
+            }
+            let (mut batch, _) = broker.batch(&[("t", 0, 2_000, None)]);
+            broker.writer.append(&mut batch).await;
+            let error = batch.items()[0].error;
+            assert_eq!(error, Some(engine::AppendError::Poisoned));
+            end.set(true);
+        });
+        assert!(world.run_until(|| opened.get(), Duration::from_secs(5)));
+        world.set_faults(Faults {
+            fsync_error_ppm: 1_000_000,
+            ..Faults::default()
+        });
+        world.run_for(Duration::from_millis(500));
+        world.set_faults(Faults::default());
+        healthy.set(true);
+        assert!(world.run_until(|| ended.get(), Duration::from_secs(10)));
+    });
+}
