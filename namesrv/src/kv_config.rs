@@ -1,7 +1,6 @@
 //! The key-value configuration: namespaces of keys, written by tools, kept in a file in RocketMQ's form.
 //!
-//! The tables are owned by the core of the name server; saving is its caller's, who takes `to_json` to the disk. Changes that
-//! follow one another are saved in their order, since one thread does all such work.
+//! The tables are owned by the core of the name server; `kv_file` keeps them.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -16,6 +16,7 @@ mod connection;
 mod handlers;
 mod json;
 pub mod kv_config;
+mod kv_file;
 pub mod routes;
 mod server;
 

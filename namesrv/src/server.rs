@@ -16,6 +16,7 @@ use reactor::{Instant, Listener, Notify, Outbox, Socket, Task};
 use crate::config::{Config, Live};
 use crate::connection;
 use crate::kv_config::KvConfig;
+use crate::kv_file::KvFile;
 use crate::routes::{ConnectionId, Routes};
 
 /// More connections than this are closed as they come.
@@ -38,6 +39,7 @@ pub struct NameServer {
 pub(crate) struct Shared {
     pub routes: RefCell<Routes>,
     pub kv: RefCell<KvConfig>,
+    kv_file: KvFile,
     pub live: RefCell<Live>,
     pub config: Config,
     listener: Listener,
@@ -75,6 +77,7 @@ impl NameServer {
         let shared = Rc::new(Shared {
             routes: RefCell::new(Routes::new()),
             kv: RefCell::new(kv),
+            kv_file: KvFile::new(config.kv_config_path.clone()),
             live: RefCell::new(config.live.clone()),
             config,
             listener,
@@ -170,19 +173,9 @@ impl Shared {
         self.ended.notify();
     }
 
-    /// Writes the key-value configuration to its file.
+    /// Returns once the file holds the last change of the key-value configuration.
     pub async fn save_kv(&self) -> io::Result<()> {
-        let Some(path) = self.config.kv_config_path.clone() else {
-            return Ok(());
-        };
-        let content = self.kv.borrow().to_json();
-        let saved = reactor::offload("save-kv-config", move || {
-            if let Some(dir) = path.parent() {
-                reactor::fs::create_dir_all(dir)?;
-            }
-            reactor::fs::replace(&path, &content)
-        });
-        saved.await
+        self.kv_file.save(|| self.kv.borrow().to_json()).await
     }
 
     async fn all_ended(&self) {
