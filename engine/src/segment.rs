@@ -82,6 +82,7 @@ impl Segment {
     /// Maps the segment and gives it an empty index. Blocks.
     pub fn warm(&self) -> io::Result<Arc<Hot>> {
         let mapping = self.file.map(self.bytes as usize)?;
+        mapping.prefer_huge_pages();
         let hot = Arc::new(Hot {
             mapping: Arc::new(mapping),
             index: ActiveIndex::new(self.base),
