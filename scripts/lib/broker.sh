@@ -1,5 +1,5 @@
 # Sourced by the proofs: builds the release binaries and starts brokers of their own in a temporary folder.
-#   start_broker [key=value ...]   standalone broker with embedded name server; sets PID, BROKER, NAMESRV
+#   start_broker [key=value ...]   standalone broker with embedded name server on BROKER and NAMESRV, store in STORE; sets PID
 #   stop_broker                    SIGTERM; fails unless the exit code is 0
 # Sets BENCH (orbit-bench), ORBIT (orbit-broker) and WORK (removed at exit); raises the limits that may be raised.
 target=${CARGO_TARGET_DIR:-$PWD/target}
@@ -9,13 +9,14 @@ BENCH=$target/release/orbit-bench
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/orbit-proof.XXXXXX")
 BROKER=127.0.0.1:40911
 NAMESRV=127.0.0.1:40876
+STORE=$WORK/store
 PID=
 ulimit -n "$(ulimit -Hn)" 2> /dev/null || true
-trap 'code=$?; [ -z "$PID" ] || kill -9 "$PID" 2> /dev/null; rm -rf "$WORK"; exit $code' EXIT
+trap 'code=$?; for job in $(jobs -p); do kill -9 "$job" 2> /dev/null || true; done; rm -rf "$WORK"; exit $code' EXIT
 
 write_conf() { # write_conf [key=value ...]: $WORK/broker.conf
     printf '%s\n' "brokerName=proof" "brokerIP1=127.0.0.1" "bindAddress=127.0.0.1" "listenPort=${BROKER#*:}" \
-        "namesrvListenPort=${NAMESRV#*:}" "storePathRootDir=$WORK/store" "$@" > "$WORK/broker.conf"
+        "namesrvListenPort=${NAMESRV#*:}" "storePathRootDir=$STORE" "$@" > "$WORK/broker.conf"
 }
 
 start_broker() {
