@@ -88,7 +88,8 @@ async fn talk(
         let fed = frames.feed(&chunk, |frame| {
             let command = Command::decode(frame)?;
             // Once one request waits, those behind it wait, too.
-            if !waiting.is_empty() || !handlers::at_once(context, &command) {
+            let is_owed_much = context.outbox.queued_bytes() >= UNSENT_BYTES_MAX;
+            if !waiting.is_empty() || is_owed_much || !handlers::at_once(context, &command) {
                 waiting.push(frame.to_vec());
             }
             Ok(())
@@ -100,6 +101,8 @@ async fn talk(
         drop(chunk);
         context.outbox.commit();
         for frame in waiting.drain(..) {
+            // A few bytes may ask for megabytes, many times in one chunk.
+            context.outbox.below(UNSENT_BYTES_MAX).await;
             handlers::later(context, frame).await?;
             context.outbox.commit();
         }

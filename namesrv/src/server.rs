@@ -116,6 +116,15 @@ impl NameServer {
         self.shared.connections.borrow().len()
     }
 
+    /// Answers that peers have not taken yet.
+    pub fn unsent_bytes(&self) -> usize {
+        let connections = self.shared.connections.borrow();
+        connections
+            .values()
+            .map(|one| one.outbox.queued_bytes())
+            .sum()
+    }
+
     /// Takes no more connections, sends the answers that are under way, closes everything.
     pub async fn stop(self) {
         self.shared.stopping.set(true);

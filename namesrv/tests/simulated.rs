@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use client::{Broker, Client};
 use namesrv::{Config, NameServer};
+use protocol::code::request;
+use protocol::{Encoding, write_request};
 use reactor::sim::{NodeId, World};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -177,4 +179,52 @@ fn the_same_seed_gives_the_same_run() {
     };
     assert_eq!(run(7), run(7));
     assert_ne!(run(7), run(8));
+}
+
+#[test]
+fn few_bytes_that_ask_for_many_are_answered_as_fast_as_they_are_taken() {
+    const TOPICS: usize = 2_000;
+    const ASKED: usize = 2_000;
+    /// A chunk of requests may be under way when the bound is reached, and an answer has some 40 KiB here.
+    const UNSENT_BYTES_MAX: usize = 5 << 20;
+
+    let mut world = World::new(9);
+    let node = world.node("namesrv", Ipv4Addr::new(10, 0, 0, 1));
+    let most = Rc::new(RefCell::new(0));
+    let seen = most.clone();
+    world.start(node, "namesrv", || async move {
+        let server = NameServer::start(Config::default()).expect("the port is free");
+        loop {
+            let unsent = server.unsent_bytes();
+            seen.replace_with(|most| unsent.max(*most));
+            reactor::sleep(Duration::from_micros(100)).await;
+        }
+    });
+    let asker = world.node("asker", Ipv4Addr::new(10, 0, 0, 20));
+    world.block_on(asker, async {
+        let mut broker = Client::connect(addr(1)).await;
+        let names: Vec<String> = (0..TOPICS).map(|n| format!("a-topic-{n:08}")).collect();
+        let topics: Vec<_> = names.iter().map(|name| (name.as_str(), 4)).collect();
+        let answer = broker.register(&Broker::master("a", "a:1"), &topics).await;
+        assert_eq!(answer.code, 0);
+
+        let mut greedy = Client::connect(addr(1)).await;
+        let mut asked = Vec::new();
+        for opaque in 0..ASKED as i32 {
+            let (encoding, code) = (
+                Encoding::Binary,
+                request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER,
+            );
+            write_request(&mut asked, encoding, code, opaque, false, &[], b"");
+        }
+        greedy.send(asked).await.expect("taken");
+        // It reads nothing for a while.
+        reactor::sleep(Duration::from_secs(1)).await;
+        for _ in 0..ASKED {
+            let answer = greedy.answer().await.expect("an answer to each");
+            assert_eq!(answer.code, 0);
+        }
+    });
+    let most = *most.borrow();
+    assert!(most > 1 << 20 && most < UNSENT_BYTES_MAX, "{most}");
 }
