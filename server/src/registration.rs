@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::body::topic_config::{DataVersion, TopicConfig};
-use reactor::Task;
+use reactor::{Notify, Task};
 
 use crate::config::Settings;
 use crate::messages::TopicTable;
@@ -31,6 +31,8 @@ use server::Server;
 
 /// How long the start of the broker waits for name servers before it goes on without them.
 const FIRST_ROUND_MAX: Duration = Duration::from_secs(3);
+/// And once one of them knows the broker, how long for the others: one that is down must not hold up the start.
+const FIRST_ROUND_OTHERS_MAX: Duration = Duration::from_millis(200);
 /// How long the stop of the broker waits to be unregistered everywhere.
 const STOP_MAX: Duration = Duration::from_secs(3);
 
@@ -101,6 +103,8 @@ struct Common {
     options: Options,
     source: Source,
     master: RefCell<Option<Master>>,
+    /// A name server was tried for the first time.
+    tried: Notify,
 }
 
 /// The registration of this broker everywhere. Lives on the coordinator's core.
@@ -162,6 +166,7 @@ impl Registration {
             options,
             source,
             master: RefCell::new(None),
+            tried: Notify::new(),
         });
         let tasks = servers
             .iter()
@@ -195,13 +200,22 @@ impl Registration {
 
     /// Waits until every name server was tried once, but not for long: the broker serves without them, too.
     pub async fn first_round(&self) {
-        let all = async {
-            for server in &self.servers {
-                server.tried().await;
-            }
-        };
-        if reactor::timeout(FIRST_ROUND_MAX, all).await.is_err() {
+        let all = || self.servers.iter().all(|server| server.was_tried());
+        let one = || all() || self.servers.iter().any(|server| server.was_registered());
+        // Whether that is so is looked at below.
+        let _ = reactor::timeout(FIRST_ROUND_MAX, self.tried_until(one)).await;
+        let others = self.tried_until(all);
+        if reactor::timeout(FIRST_ROUND_OTHERS_MAX, others)
+            .await
+            .is_err()
+        {
             tracing::warn!("not every name server has answered yet");
+        }
+    }
+
+    async fn tried_until(&self, condition: impl Fn() -> bool) {
+        while !condition() {
+            self.common.tried.notified().await;
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) struct Server {
     /// It does not know the request for a single topic.
     refuses_single_topics: Cell<bool>,
     was_tried: Cell<bool>,
-    first_try: Notify,
+    was_registered: Cell<bool>,
 }
 
 /// What has changed since it was last taken.
@@ -66,7 +66,7 @@ impl Server {
             stopping: Cell::new(false),
             refuses_single_topics: Cell::new(false),
             was_tried: Cell::new(false),
-            first_try: Notify::new(),
+            was_registered: Cell::new(false),
         }
     }
 
@@ -92,11 +92,13 @@ impl Server {
         self.wake.notify();
     }
 
-    /// Waits until there was a first attempt, whatever came of it.
-    pub(super) async fn tried(&self) {
-        while !self.was_tried.get() {
-            self.first_try.notified().await;
-        }
+    /// There was a first attempt, whatever came of it.
+    pub(super) fn was_tried(&self) -> bool {
+        self.was_tried.get()
+    }
+
+    pub(super) fn was_registered(&self) -> bool {
+        self.was_registered.get()
     }
 
     /// The task of this name server.
@@ -118,7 +120,7 @@ impl Server {
                 pause = PAUSE_MIN;
             }
             failed = true;
-            self.note_try();
+            self.note_try(&common);
             self.wait_until(reactor::turn_time() + pause, || self.stopping.get())
                 .await;
             pause = (pause * 2).min(common.options.period);
@@ -148,7 +150,8 @@ impl Server {
             broker = common.identity.broker_name,
             "registered"
         );
-        self.note_try();
+        self.was_registered.set(true);
+        self.note_try(common);
 
         let mut due = reactor::turn_time() + common.options.period;
         loop {
@@ -182,9 +185,9 @@ impl Server {
         changes.everything || changes.some
     }
 
-    fn note_try(&self) {
+    fn note_try(&self, common: &Common) {
         self.was_tried.set(true);
-        self.first_try.notify();
+        common.tried.notify();
     }
 
     /// Returns at the deadline, or earlier once the condition holds.

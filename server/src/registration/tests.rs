@@ -594,3 +594,39 @@ fn changes_during_a_partition_are_there_after_it() {
     assert!(scene.route(1, "topic-000003").is_some());
     assert!(scene.route(1, "new").is_some());
 }
+
+#[test]
+fn one_name_server_that_is_not_there_does_not_hold_up_the_start() {
+    let mut scene = Scene::new(31);
+    scene.name_server(1);
+    let lost = scene.name_server(2);
+    let broker = scene.broker;
+    scene.world.partition(broker, lost);
+    let table = Table::of(10);
+    let waited = scene.world.block_on(broker, async move {
+        let began = reactor::now();
+        let source = Rc::new(move || table.0.borrow().clone());
+        let registration = Registration::launch(identity(0), options(&[1, 2]), source);
+        registration.first_round().await;
+        assert!(registration.servers[0].was_registered());
+        began.elapsed()
+    });
+    assert!(waited < Duration::from_millis(500), "{waited:?}");
+}
+
+#[test]
+fn without_any_name_server_the_start_waits_three_seconds() {
+    let mut scene = Scene::new(32);
+    let lost = scene.name_server(1);
+    let broker = scene.broker;
+    scene.world.partition(broker, lost);
+    let table = Table::of(1);
+    let waited = scene.world.block_on(broker, async move {
+        let began = reactor::now();
+        let source = Rc::new(move || table.0.borrow().clone());
+        let registration = Registration::launch(identity(0), options(&[1]), source);
+        registration.first_round().await;
+        began.elapsed()
+    });
+    assert!(waited >= FIRST_ROUND_MAX && waited < FIRST_ROUND_MAX * 2);
+}
