@@ -27,6 +27,8 @@ use crate::shard::Shard;
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(600);
 /// After a refusal (disk full) or a failed read.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How much longer than computed a message may wait for the clock on the wall, which may run slower or be set back.
+const CLOCK_GRACE: Duration = Duration::from_millis(100);
 /// What one append takes along at most.
 const BATCH_BYTES_MAX: usize = 256 << 10;
 const READ_MESSAGES_MAX: u32 = 32;
@@ -189,12 +191,18 @@ impl Level {
     }
 
     async fn sleep_until_due(&self, store_ms: i64) {
+        let wait = || {
+            let left_ms = due::wait_ms(store_ms, self.delay_ms, reactor::wall_ms());
+            Duration::from_millis(left_ms)
+        };
+        // Then it has waited long enough, whatever the clock on the wall did meanwhile.
+        let latest = reactor::turn_time() + wait() + CLOCK_GRACE;
         loop {
-            let wait_ms = due::wait_ms(store_ms, self.delay_ms, reactor::wall_ms());
-            if wait_ms == 0 {
+            let left = wait().min(latest.saturating_since(reactor::turn_time()));
+            if left.is_zero() {
                 return;
             }
-            reactor::sleep(Duration::from_millis(wait_ms)).await;
+            reactor::sleep(left).await;
         }
     }
 

@@ -6,15 +6,14 @@ use protocol::Text;
 use protocol::properties::{self, tag_hash};
 use protocol::record::{Draft, View};
 
-/// How long until it is due. A store time far in the future (the clock was set back) does not hold it up longer than its
-/// level does.
+/// How long until it is due. A store time in the future (the clock was set back, or the writer's core read it a moment
+/// later than this one) makes it wait as long as its level says, from now on: never longer, and never less than is left.
 pub fn wait_ms(store_ms: i64, delay_ms: u64, now_ms: i64) -> u64 {
     let delay = i64::try_from(delay_ms).unwrap_or(i64::MAX);
     let due_ms = store_ms.saturating_add(delay);
-    if due_ms > now_ms.saturating_add(delay) {
-        return 0;
-    }
-    u64::try_from(due_ms.saturating_sub(now_ms)).unwrap_or(0)
+    u64::try_from(due_ms.saturating_sub(now_ms))
+        .unwrap_or(0)
+        .min(delay_ms)
 }
 
 /// Where a delayed message really belongs.
@@ -90,8 +89,9 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_holds_nothing_up() {
-        assert_eq!(wait_ms(1_000_000, 5_000, 1_000), 0);
+    fn a_clock_that_was_set_back_makes_nothing_early_and_nothing_wait_longer_than_its_level() {
+        assert_eq!(wait_ms(1_000_000, 5_000, 1_000), 5_000);
+        assert_eq!(wait_ms(1_001, 5_000, 1_000), 5_000);
     }
 
     #[test]
