@@ -197,7 +197,8 @@ impl Clients {
         groups.consumers
     }
 
-    /// Connections none of whose heartbeats is younger than `expires_after_ms`.
+    /// Connections with a member that no heartbeat has named for `expires_after_ms`. One group is enough: a connection that
+    /// goes on for others must not keep the queues of a consumer that is gone.
     pub fn silent(&self, now_ms: u64, expires_after_ms: u64) -> Vec<ConnId> {
         let is_silent = |client: &Client| now_ms.saturating_sub(client.seen_ms) > expires_after_ms;
         let all = self.connections.iter().filter(|(conn, groups)| {
@@ -206,7 +207,7 @@ impl Clients {
             let mut clients = consumers
                 .filter_map(|name| self.consumers.get(name)?.members.get(*conn))
                 .chain(producers.filter_map(|name| self.producers.get(name)?.get(*conn)));
-            clients.all(is_silent)
+            clients.any(is_silent)
         });
         let mut silent: Vec<ConnId> = all.map(|(conn, _)| *conn).collect();
         silent.sort_unstable();

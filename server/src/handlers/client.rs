@@ -60,13 +60,12 @@ fn consumer(
     if ensured.is_new {
         coordinator.journal_entry(&Entry::Group((*ensured.value).clone()));
     }
-    make_retry_topic(coordinator, data, ensured.value.retry_queue_nums);
-
     let form = match beat.heartbeat_fingerprint {
         0 => Form::Long,
         fingerprint if beat.without_sub => Form::Short { fingerprint },
         fingerprint => Form::Full { fingerprint },
     };
+    make_retry_topic(coordinator, data, form, ensured.value.retry_queue_nums);
     let change =
         coordinator
             .tables()
@@ -83,20 +82,22 @@ fn consumer(
 }
 
 /// `%RETRY%group` is there from the group's first heartbeat, ordered if anything the group reads is.
-fn make_retry_topic(coordinator: &Coordinator, data: &ConsumerData, queues: i32) {
+fn make_retry_topic(coordinator: &Coordinator, data: &ConsumerData, form: Form, queues: i32) {
     let retry_topic = names::retry_topic(&data.group_name);
     let created = {
         let topics = &mut coordinator.tables().topics;
-        let order = data
-            .subscription_data_set
-            .iter()
-            .any(|subscription| topics.is_order(&subscription.topic));
+        let mut read = data.subscription_data_set.iter();
+        let order = match form {
+            // Says nothing of what is read: what was known stays.
+            Form::Short { .. } => None,
+            Form::Long | Form::Full { .. } => Some(read.any(|one| topics.is_order(&one.topic))),
+        };
         let queues = u32::try_from(queues).unwrap_or(0);
         topics.create_for_group(
             &retry_topic,
             queues,
             READ_WRITE,
-            Some(order),
+            order,
             data.unit_mode,
             reactor::wall_ms(),
         )

@@ -87,6 +87,37 @@ fn a_client_that_says_nothing_for_two_minutes_is_closed_and_missed() {
 }
 
 #[test]
+fn a_group_that_a_living_connection_no_longer_names_loses_that_member() {
+    Cluster::start(&[]).clients(|| async {
+        let (mut a, mut b) = (Peer::connect().await, Peer::connect().await);
+        b.join("b", "g", "t").await;
+        for _ in 0..6 {
+            a.join("a", "g", "t").await;
+            // The same client, which has lost its consumer of g without saying so.
+            b.join("b", "h", "t").await;
+            reactor::sleep(Duration::from_secs(25)).await;
+        }
+        assert_eq!(list(&mut a, "g").await, ["a"]);
+    });
+}
+
+#[test]
+fn a_short_heartbeat_leaves_the_retry_topic_as_it_is() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_ordered_topic("t").await;
+        for without_sub in [false, true, true] {
+            let topics: &[&str] = if without_sub { &[] } else { &["t"] };
+            peer.beat("g", topics, 7, without_sub).await;
+            let fields = [("topic", Value::Str("%RETRY%g"))];
+            let answer = peer.ask(request::GET_TOPIC_CONFIG, &fields, &[]).await;
+            let body = String::from_utf8(answer.body).expect("text");
+            assert!(body.contains("\"order\":true"), "{without_sub} {body}");
+        }
+    });
+}
+
+#[test]
 fn the_retry_topic_is_there_after_the_first_heartbeat() {
     Cluster::start(&[]).clients(|| async {
         let mut peer = Peer::connect().await;

@@ -136,7 +136,41 @@ impl Peer {
         self.ask(request::HEART_BEAT, &[], &body).await
     }
 
+    /// A heartbeat of 5.x, in full or in short.
+    pub async fn beat(
+        &mut self,
+        group: &str,
+        topics: &[&str],
+        fingerprint: i32,
+        without_sub: bool,
+    ) -> Heard {
+        let subscriptions = topics
+            .iter()
+            .map(|topic| SubscriptionData::by_tags(topic, "*", 1));
+        let beat = HeartbeatData {
+            client_id: "client".to_owned(),
+            consumer_data_set: vec![ConsumerData {
+                group_name: group.to_owned(),
+                subscription_data_set: subscriptions.collect(),
+                ..ConsumerData::default()
+            }],
+            heartbeat_fingerprint: fingerprint,
+            without_sub,
+            ..HeartbeatData::default()
+        };
+        let body = beat.to_json(Dialect::Strict);
+        self.ask(request::HEART_BEAT, &[], &body).await
+    }
+
     pub async fn make_topic(&mut self, topic: &str, queues: i32) -> Heard {
+        self.put_topic(topic, queues, false).await
+    }
+
+    pub async fn make_ordered_topic(&mut self, topic: &str) -> Heard {
+        self.put_topic(topic, 1, true).await
+    }
+
+    async fn put_topic(&mut self, topic: &str, queues: i32, order: bool) -> Heard {
         let fields = [
             ("topic", Value::Str(topic)),
             ("defaultTopic", Value::Str("TBW102")),
@@ -145,7 +179,7 @@ impl Peer {
             ("perm", Value::I32(6)),
             ("topicFilterType", Value::Str("SINGLE_TAG")),
             ("topicSysFlag", Value::I32(0)),
-            ("order", Value::Bool(false)),
+            ("order", Value::Bool(order)),
         ];
         self.ask(request::UPDATE_AND_CREATE_TOPIC, &fields, &[])
             .await
