@@ -99,9 +99,10 @@ pub static KEYS: &[Key] = &[
     key("fetchNamesrvAddrInterval", "10000", MILLIS, Tuning),
     key("updateNameServerAddrPeriod", "120000", MILLIS, Tuning),
     // registration
-    key("registerNameServerPeriod", "30000", MILLIS, Live),
+    key("registerNameServerPeriod", "30000", MILLIS, Start),
     key("registerBrokerTimeoutMills", "24000", MILLIS, Start),
-    key("forceRegister", "true", Bool, Live),
+    // RocketMQ: true. Here a table that has not changed is only confirmed (322): the name server says if it holds another.
+    key("forceRegister", "false", Bool, Start),
     key("compressedRegister", "false", Bool, Start),
     key("enableSplitRegistration", "false", Bool, Start),
     key("splitRegistrationSize", "800", Int(1, 1_000_000), Start),
