@@ -103,11 +103,17 @@ impl Topics {
             code: response::TOPIC_NOT_EXIST,
             remark: format!("topic[{topic}] not exist, apply first please!"),
         };
-        let pattern_config = self.get(pattern).ok_or_else(not_there)?;
         let switched_off = pattern == AUTO_CREATE_TOPIC && !settings.auto_create_topic;
-        if switched_off || pattern_config.perm & permission::INHERIT == 0 {
+        let usable = self
+            .get(pattern)
+            .filter(|config| !switched_off && config.perm & permission::INHERIT != 0);
+        let Some(pattern_config) = usable else {
+            // A consumer that cannot give a message back sends it here itself.
+            if names::is_retry_topic(topic) {
+                return Ok(self.create_for_group(topic, 1, READ_WRITE, None, unit_mode, now_ms));
+            }
             return Err(not_there());
-        }
+        };
         let queues = i32::try_from(queues).unwrap_or(i32::MAX);
         let queues = queues.min(pattern_config.write_queue_nums).max(0);
         let config = TopicConfig {
@@ -304,6 +310,16 @@ mod tests {
         assert_eq!(refused("TBW102"), response::TOPIC_NOT_EXIST);
         assert_eq!(refused("BenchmarkTest"), response::TOPIC_NOT_EXIST);
         assert_eq!(refused("none"), response::TOPIC_NOT_EXIST);
+    }
+
+    #[test]
+    fn a_retry_topic_is_made_by_a_send_whatever_the_pattern_permits() {
+        let (settings, mut topics) = topics(&[("autoCreateTopicEnable", "false")]);
+        let made = topics
+            .create_by_send(&settings, "%RETRY%g", "TBW102", 4, false, 1)
+            .expect("made");
+        let config = made.config();
+        assert_eq!((config.read_queue_nums, config.perm), (1, READ_WRITE));
     }
 
     #[test]

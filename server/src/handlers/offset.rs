@@ -23,7 +23,8 @@ pub fn query(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
             .tables()
             .offsets
             .get(&header.consumer_group, &header.topic, header.queue_id);
-    if let Some(offset) = known {
+    // Clients have been seen to commit -1: that is no place to begin at.
+    if let Some(offset) = known.filter(|&offset| offset >= 0) {
         return Ok(Answer::ok().field("offset", offset).into());
     }
     if header.set_zero_if_not_found == Some(false) {

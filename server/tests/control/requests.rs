@@ -49,6 +49,34 @@ fn bad_topics_are_refused_and_the_same_topic_twice_is_fine() {
 }
 
 #[test]
+fn a_group_with_more_retry_queues_than_anybody_can_mean_is_refused() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        for (queues, code) in [
+            (i32::MAX, response::INVALID_PARAMETER),
+            (-1, response::INVALID_PARAMETER),
+            (8, response::SUCCESS),
+        ] {
+            let body = format!("{{\"groupName\":\"g\",\"retryQueueNums\":{queues}}}");
+            let asked = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
+            let answer = peer.ask(asked, &[], body.as_bytes()).await;
+            assert_eq!(answer.code, code, "{queues} {}", answer.remark);
+        }
+    });
+}
+
+#[test]
+fn a_committed_offset_below_zero_counts_as_none() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        peer.join("a", "g", "t").await;
+        peer.commit("g", "t", -1).await;
+        assert_eq!(peer.committed("g", "t").await.field("offset"), "0");
+    });
+}
+
+#[test]
 fn a_new_group_starts_at_zero_on_an_empty_queue_and_on_one_that_begins_in_memory() {
     Cluster::start(&[]).clients(|| async {
         let mut peer = Peer::connect().await;

@@ -10,7 +10,7 @@ use protocol::header::topic::{DeleteGroup, Group};
 use protocol::json::Dialect;
 use protocol::{Command, names};
 
-use super::topics::Page;
+use super::topics::{Page, QUEUES_MAX};
 use crate::coordinator::Coordinator;
 use crate::coordinator::journal::Entry;
 use crate::handlers::{Answer, Caller, Handled, Reply, refuse};
@@ -20,6 +20,15 @@ pub fn create(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
     let config = SubscriptionGroupConfig::from_json(command.body)?;
     names::validate_group(&config.group_name)
         .map_err(|error| refuse(response::INVALID_PARAMETER, error.to_string()))?;
+    if !(0..=QUEUES_MAX).contains(&config.retry_queue_nums) {
+        return Err(refuse(
+            response::INVALID_PARAMETER,
+            format!(
+                "retryQueueNums {} must lie between 0 and {QUEUES_MAX}",
+                config.retry_queue_nums
+            ),
+        ));
+    }
     tracing::info!(group = config.group_name, peer = %caller.peer, "group made or changed by request");
     let entry = Entry::Group(config.clone());
     coordinator.tables().groups.put(config, reactor::wall_ms());

@@ -20,7 +20,7 @@ use crate::handlers::{Answer, Caller, Handled, Reply, refuse};
 use crate::messages::Refusal;
 
 /// More queues than this in one topic is a mistake.
-const QUEUES_MAX: i32 = 65_536;
+pub(super) const QUEUES_MAX: i32 = 65_536;
 
 /// 17
 pub fn create(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
