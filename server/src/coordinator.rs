@@ -20,7 +20,7 @@ mod subscriptions;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use protocol::Command;
@@ -66,7 +66,8 @@ pub struct Coordinator {
     /// Of the delayed messages, for those who ask.
     pub delay: Rc<Progress>,
     pub booted_ms: i64,
-    registration: RefCell<Option<Rc<Registration>>>,
+    /// Reads the tables through this coordinator, so it is not this coordinator's to keep.
+    registration: RefCell<Weak<Registration>>,
     tables: RefCell<Tables>,
     journal: Journal,
     unsaved: saving::Unsaved,
@@ -92,7 +93,7 @@ impl Coordinator {
             rates: Rates::new(reactor::wall_ms()),
             delay,
             booted_ms: reactor::wall_ms(),
-            registration: RefCell::new(None),
+            registration: RefCell::new(Weak::new()),
             tables: RefCell::new(loaded.tables),
             journal: loaded.journal,
             unsaved: saving::Unsaved::default(),
@@ -115,8 +116,8 @@ impl Coordinator {
     }
 
     /// From here on changes of topics are told to the name servers.
-    pub fn set_registration(&self, registration: Rc<Registration>) {
-        *self.registration.borrow_mut() = Some(registration);
+    pub fn set_registration(&self, registration: &Rc<Registration>) {
+        *self.registration.borrow_mut() = Rc::downgrade(registration);
     }
 
     pub fn tables(&self) -> RefMut<'_, Tables> {
@@ -139,15 +140,11 @@ impl Coordinator {
 
     async fn take(self: &Rc<Self>, message: ToCoordinator) {
         match message {
-            ToCoordinator::Request { conn, peer, frame } => match Command::decode(&frame) {
-                Ok(command) if !command.is_response() => {
-                    handlers::handle(self, Caller { conn, peer }, &command);
-                }
-                Ok(command) => {
-                    tracing::debug!(%peer, opaque = command.opaque, "answer to nothing that was asked");
-                }
-                Err(error) => tracing::warn!(%peer, %error, "undecodable request dropped"),
-            },
+            ToCoordinator::Request { conn, peer, frame } => {
+                self.shared.requests.taken(frame.len());
+                self.request(Caller { conn, peer }, &frame);
+            }
+            ToCoordinator::Reached(reply) => reply.send(()),
             ToCoordinator::Closed { conn } => {
                 let left = self.tables().clients.connection_closed(conn);
                 self.groups_lost_a_member(&left);
@@ -171,6 +168,17 @@ impl Coordinator {
                 self.stop().await;
                 reply.send(());
             }
+        }
+    }
+
+    fn request(self: &Rc<Self>, caller: Caller, frame: &[u8]) {
+        let peer = caller.peer;
+        match Command::decode(frame) {
+            Ok(command) if !command.is_response() => handlers::handle(self, caller, &command),
+            Ok(command) => {
+                tracing::debug!(%peer, opaque = command.opaque, "answer to nothing that was asked");
+            }
+            Err(error) => tracing::warn!(%peer, %error, "undecodable request dropped"),
         }
     }
 
@@ -260,7 +268,7 @@ impl Coordinator {
         let snapshot = self.tables().topics.snapshot();
         self.shared.topics.publish(snapshot);
         self.unsaved.mark();
-        if let Some(registration) = &*self.registration.borrow() {
+        if let Some(registration) = self.registration.borrow().upgrade() {
             registration.topics_changed(changed);
         }
     }
@@ -269,7 +277,7 @@ impl Coordinator {
     pub fn register_again(&self) {
         self.tables().topics.touch(reactor::wall_ms());
         self.unsaved.mark();
-        if let Some(registration) = &*self.registration.borrow() {
+        if let Some(registration) = self.registration.borrow().upgrade() {
             registration.register_all();
         }
     }

@@ -26,6 +26,7 @@ pub mod published;
 pub mod queue_locks;
 pub mod registration;
 pub mod request;
+pub mod request_inbox;
 pub mod shard;
 pub mod stats;
 pub mod topics;

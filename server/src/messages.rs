@@ -16,6 +16,7 @@ use reactor::mailbox::{Reply, Sender};
 use crate::config::Settings;
 use crate::filter::tags::TagFilter;
 use crate::published::Published;
+use crate::request_inbox::RequestInbox;
 use crate::stats::Stats;
 
 /// Batches that wait for the writer. A shard has few open at a time: this bounds bytes, not messages.
@@ -70,6 +71,8 @@ pub enum ToCoordinator {
         peer: SocketAddr,
         frame: Vec<u8>,
     },
+    /// Answered once everything that came before it was taken.
+    Reached(Reply<()>),
     /// The connection is gone; its groups must know at once.
     Closed {
         conn: ConnId,
@@ -161,6 +164,8 @@ pub struct Shared {
     pub ordered_groups: Published<imbl::HashSet<Arc<str>>>,
     pub writer: Sender<ToWriter>,
     pub coordinator: Sender<ToCoordinator>,
+    /// The same for what connections send, which may be large.
+    pub requests: RequestInbox,
     /// By shard number.
     pub shards: Vec<Sender<ToShard>>,
     pub stats: Arc<Stats>,

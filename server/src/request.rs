@@ -37,15 +37,15 @@ pub fn handle(shard: &Rc<Shard>, connection: &Rc<Connection>, frame: &[u8]) -> R
 }
 
 fn forward(shard: &Shard, connection: &Connection, frame: &[u8]) {
-    let coordinator = &shard.shared.coordinator;
+    let inbox = &shard.shared.requests;
     // Offsets that came before this request must be known before it.
     if let Some(commits) = shard.offset_commits.take() {
-        connection.to_coordinator(coordinator, commits);
+        connection.to_coordinator(inbox, commits);
     }
     let request = ToCoordinator::Request {
         conn: connection.id(),
         peer: connection.peer(),
         frame: frame.to_vec(),
     };
-    connection.to_coordinator(coordinator, request);
+    connection.to_coordinator(inbox, request);
 }

@@ -45,8 +45,8 @@ async fn serve(shard: Rc<Shard>, connection: Rc<Connection>) {
     let end = read(&shard, &connection).await;
     log(&shard, &connection, &end);
     match end {
-        // What is queued still goes out.
-        End::Stopping => {}
+        // What it is owed goes out first: the stop of the shard closes it then.
+        End::Stopping => connection.outbox().closed().await,
         _ => connection.outbox().close(),
     }
     seat.leave().await;
@@ -75,7 +75,7 @@ async fn read(shard: &Rc<Shard>, connection: &Rc<Connection>) -> End {
             Err(FeedError::Refused(broken)) => return End::Broken(broken),
         }
         connection
-            .flush_to_coordinator(&shard.shared.coordinator)
+            .flush_to_coordinator(&shard.shared.requests)
             .await;
         shard.outgoing.room().await;
         connection.outbox().below(OUTBOX_BYTES_MAX).await;

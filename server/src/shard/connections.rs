@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::mailbox::{Sender, TrySendError};
 use reactor::{Instant, Outbox, Socket};
 
 use crate::messages::{ConnId, ToCoordinator};
+use crate::request_inbox::RequestInbox;
 use crate::shard::slab::{Key, Slab};
 
 /// One client's connection. Lives on its shard's core, shared by its task and by whoever answers it.
@@ -53,24 +53,23 @@ impl Connection {
     }
 
     /// Sends now, or keeps it for `flush_to_coordinator`.
-    pub fn to_coordinator(&self, coordinator: &Sender<ToCoordinator>, message: ToCoordinator) {
+    pub fn to_coordinator(&self, inbox: &RequestInbox, message: ToCoordinator) {
         let mut waiting = self.for_coordinator.borrow_mut();
         if !waiting.is_empty() {
             waiting.push_back(message);
             return;
         }
-        // A coordinator that is gone has stopped: so does this connection, soon.
-        if let Err(TrySendError::Full(message)) = coordinator.try_send(message) {
+        if let Err(message) = inbox.try_send(message) {
             waiting.push_back(message);
         }
     }
 
-    pub async fn flush_to_coordinator(&self, coordinator: &Sender<ToCoordinator>) {
+    pub async fn flush_to_coordinator(&self, inbox: &RequestInbox) {
         loop {
             let Some(message) = self.for_coordinator.borrow_mut().pop_front() else {
                 return;
             };
-            if coordinator.send(message).await.is_err() {
+            if !inbox.send(message).await {
                 return;
             }
         }

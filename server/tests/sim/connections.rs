@@ -1,6 +1,7 @@
 //! Connections that misbehave, fall silent, or are there when the broker stops.
 
 use std::io::ErrorKind;
+use std::rc::Rc;
 use std::time::Duration;
 
 use protocol::code::{request, response};
@@ -164,19 +165,79 @@ fn a_stop_answers_what_was_sent_and_the_next_start_has_all_of_it() {
     // The process has ended; this is what the system does behind it.
     cluster.kill_broker();
     cluster.start_broker();
-    let next = cluster.client(async {
-        let mut wire = connect().await;
-        let header = send_header(TOPIC, 0, b"");
-        let code = request::SEND_MESSAGE_V2;
-        let frame = wire
-            .ask(code, &header.fields(), b"body")
-            .await
-            .expect("answered");
-        let answer = Command::decode(&frame).expect("a command");
-        answer.fields.required_i64("queueOffset").expect("a place")
-    });
+    let next = cluster.client(next_offset());
     assert!(
         next >= acknowledged,
         "{next} kept, {acknowledged} acknowledged"
     );
+}
+
+/// A client that sends until just around the stop, and whose connection ends in order, knows of everything that was kept.
+#[test]
+fn a_stop_under_load_answers_everything_that_it_keeps() {
+    const CLIENTS: usize = 6;
+    let mut ended_in_order = 0;
+    for seed in 0..200 {
+        let mut cluster = Cluster::new(World::new(seed), "1");
+        let settings = cluster::settings("1");
+        let (stop, stopping) = reactor::mailbox::oneshot::<()>();
+        cluster.start_with(|| async move {
+            let broker = Broker::start(settings, None)
+                .await
+                .expect("a broker starts");
+            stopping.await;
+            broker
+                .stop()
+                .await
+                .expect("nothing is in the way of a clean stop");
+        });
+        let acknowledged = cluster.client(async move {
+            assert_eq!(send(&mut connect().await).await, response::SUCCESS);
+            let mut wires = Vec::new();
+            for _ in 0..CLIENTS {
+                wires.push(Rc::new(connect().await));
+            }
+            let until = reactor::now() + Duration::from_micros(500 + reactor::random() % 3_000);
+            for wire in &wires {
+                let wire = Rc::clone(wire);
+                reactor::spawn("sends", async move {
+                    while reactor::now() < until && wire.send_one(TOPIC).await.is_ok() {
+                        reactor::sleep(Duration::from_micros(20)).await;
+                    }
+                });
+            }
+            reactor::sleep(Duration::from_micros(500)).await;
+            stop.send(());
+            let mut acknowledged = 0;
+            for wire in wires {
+                acknowledged += wire.count_answers().await?;
+            }
+            Ok::<_, std::io::Error>(acknowledged)
+        });
+        // A reset may overtake answers that are on their way.
+        let Ok(acknowledged) = acknowledged else {
+            continue;
+        };
+        ended_in_order += 1;
+        cluster.world.run_for(Duration::from_secs(10));
+        cluster.kill_broker();
+        cluster.start_broker();
+        assert_eq!(
+            cluster.client(next_offset()),
+            1 + acknowledged,
+            "seed {seed}"
+        );
+    }
+    assert!(ended_in_order > 10, "{ended_in_order}");
+}
+
+/// Where the next message is stored, by sending it.
+async fn next_offset() -> i64 {
+    let mut wire = connect().await;
+    let header = send_header(TOPIC, 0, b"");
+    let code = request::SEND_MESSAGE_V2;
+    let frame = wire.ask(code, &header.fields(), b"body").await;
+    let frame = frame.expect("answered");
+    let answer = Command::decode(&frame).expect("a command");
+    answer.fields.required_i64("queueOffset").expect("a place")
 }

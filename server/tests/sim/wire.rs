@@ -45,6 +45,42 @@ impl Wire {
         Ok(opaque)
     }
 
+    /// Writes a send, while others read the answers.
+    pub async fn send_one(&self, topic: &str) -> io::Result<()> {
+        let fields = send_header(topic, 0, b"");
+        let code = protocol::code::request::SEND_MESSAGE_V2;
+        let mut bytes = Vec::new();
+        write_request(
+            &mut bytes,
+            self.encoding,
+            code,
+            1,
+            false,
+            &fields.fields(),
+            b"body",
+        );
+        self.socket.send(bytes).await.0
+    }
+
+    /// Reads until the connection ends, and says how many sends were acknowledged if it ends in order.
+    pub async fn count_answers(&self) -> io::Result<i64> {
+        let mut frames = Frames::new(FRAME_BYTES_MAX);
+        let mut count = 0;
+        loop {
+            let chunk = self.socket.recv().await?;
+            if chunk.is_empty() {
+                return Ok(count);
+            }
+            let each = |frame: &[u8]| {
+                let answer = Command::decode(frame)?;
+                assert_eq!(answer.code, protocol::code::response::SUCCESS);
+                count += 1;
+                Ok::<(), protocol::DecodeError>(())
+            };
+            frames.feed(&chunk, each).map_err(io::Error::other)?;
+        }
+    }
+
     /// Writes bytes as they are.
     pub async fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket.send(bytes.to_vec()).await.0
