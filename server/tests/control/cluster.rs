@@ -79,8 +79,6 @@ impl Cluster {
             assert!(stop.send(done).await.is_ok(), "it runs");
             finished.recv().await.expect("it stops");
         });
-        // A process that ends takes its last tasks, and the lock on the store, with it.
-        self.world.kill(self.broker);
     }
 
     /// Runs on the clients' machine until it is done.
