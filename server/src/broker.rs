@@ -26,6 +26,7 @@ use crate::messages::{
 use crate::net::listener::Listeners;
 use crate::published::Published;
 use crate::registration::Registration;
+use crate::request_inbox::RequestInbox;
 use crate::shard::Shard;
 use crate::stats::Stats;
 use crate::writer;
@@ -124,6 +125,7 @@ impl Broker {
             subscriptions: Published::new(imbl::HashMap::new()),
             ordered_groups: Published::new(imbl::HashSet::new()),
             writer: addresses.writer,
+            requests: RequestInbox::new(addresses.coordinator.clone()),
             coordinator: addresses.coordinator,
             shards: addresses.shards,
             stats: Arc::new(Stats::new(plan.shards.len())),

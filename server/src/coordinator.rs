@@ -140,15 +140,11 @@ impl Coordinator {
 
     async fn take(self: &Rc<Self>, message: ToCoordinator) {
         match message {
-            ToCoordinator::Request { conn, peer, frame } => match Command::decode(&frame) {
-                Ok(command) if !command.is_response() => {
-                    handlers::handle(self, Caller { conn, peer }, &command);
-                }
-                Ok(command) => {
-                    tracing::debug!(%peer, opaque = command.opaque, "answer to nothing that was asked");
-                }
-                Err(error) => tracing::warn!(%peer, %error, "undecodable request dropped"),
-            },
+            ToCoordinator::Request { conn, peer, frame } => {
+                self.shared.requests.taken(frame.len());
+                self.request(Caller { conn, peer }, &frame);
+            }
+            ToCoordinator::Reached(reply) => reply.send(()),
             ToCoordinator::Closed { conn } => {
                 let left = self.tables().clients.connection_closed(conn);
                 self.groups_lost_a_member(&left);
@@ -172,6 +168,17 @@ impl Coordinator {
                 self.stop().await;
                 reply.send(());
             }
+        }
+    }
+
+    fn request(self: &Rc<Self>, caller: Caller, frame: &[u8]) {
+        let peer = caller.peer;
+        match Command::decode(frame) {
+            Ok(command) if !command.is_response() => handlers::handle(self, caller, &command),
+            Ok(command) => {
+                tracing::debug!(%peer, opaque = command.opaque, "answer to nothing that was asked");
+            }
+            Err(error) => tracing::warn!(%peer, %error, "undecodable request dropped"),
         }
     }
 
