@@ -25,12 +25,7 @@ use crate::shard::sends::{self, BatchProgress, NO_ANSWER, PendingSend, UniqueKey
 use crate::shard::topics::Topic;
 use crate::shard::{Connection, Shard, Views};
 
-pub fn handle(
-    shard: &Rc<Shard>,
-    connection: &Rc<Connection>,
-    command: &Command<'_>,
-    frame: &[u8],
-) {
+pub fn handle(shard: &Rc<Shard>, connection: &Rc<Connection>, command: &Command<'_>, frame: &[u8]) {
     missing::run(attempt, shard, connection, command, frame);
 }
 
@@ -75,11 +70,7 @@ fn attempt(
     }
 }
 
-fn find_topic(
-    shard: &Shard,
-    views: &Views,
-    header: &SendHeader<'_>,
-) -> Result<Rc<Topic>, NotDone> {
+fn find_topic(shard: &Shard, views: &Views, header: &SendHeader<'_>) -> Result<Rc<Topic>, NotDone> {
     let name = header.topic.as_str();
     // A closed topic is a known one: only unknown names need the longer look.
     if names::is_closed_topic(&name) {
