@@ -58,10 +58,6 @@ impl Buffer {
     pub fn clear(&mut self) {
         self.len = 0;
     }
-
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.start.as_ptr()
-    }
 }
 
 fn layout_of(capacity: usize) -> Layout {
@@ -111,7 +107,7 @@ mod tests {
     fn buffers_are_aligned_rounded_up_and_zeroed() {
         let mut buffer = Buffer::with_capacity(5000);
         assert_eq!(buffer.capacity(), 8192);
-        assert_eq!(buffer.as_mut_ptr() as usize % ALIGNMENT_BYTES, 0);
+        assert_eq!(buffer.as_ptr() as usize % ALIGNMENT_BYTES, 0);
         assert!(buffer.is_empty());
         buffer.set_len(8192);
         assert!(buffer.iter().all(|&byte| byte == 0));

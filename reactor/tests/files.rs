@@ -192,3 +192,20 @@ fn many_more_reads_than_the_ring_has_entries_complete() {
     });
     ran.expect("io_uring is there");
 }
+
+#[test]
+#[ignore = "takes two GiB of memory"]
+fn a_read_longer_than_one_operation_reads_all() {
+    const LEN: usize = (1 << 30) + 8192;
+    on_core(|| async {
+        let directory = directory();
+        let path = directory.path().join("sparse");
+        let file = File::open(&path, read_write()).unwrap();
+        file.set_len(LEN as u64).unwrap();
+        file.write_all_at_blocking(b"the end", LEN as u64 - 7)
+            .unwrap();
+        let (read, buffer) = file.read_at(Buffer::with_capacity(LEN), 0, LEN).await;
+        assert_eq!(read.unwrap(), LEN);
+        assert!(buffer.ends_with(b"the end"));
+    });
+}

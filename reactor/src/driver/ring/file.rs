@@ -95,23 +95,32 @@ impl File {
         offset: u64,
         len: usize,
     ) -> (io::Result<usize>, Buffer) {
-        assert!(len <= BYTES_PER_CALL_MAX, "a read is one operation");
-        buffer.clear();
-        loop {
-            let entry = opcode::Read::new(Fd(self.fd()), buffer.as_mut_ptr(), len as u32)
-                .offset(offset)
+        buffer.set_len(len);
+        let mut read = 0;
+        while read < len {
+            let rest = &mut buffer[read..];
+            let asked = rest.len().min(BYTES_PER_CALL_MAX);
+            let entry = opcode::Read::new(Fd(self.fd()), rest.as_mut_ptr(), asked as u32)
+                .offset(offset + read as u64)
                 .build();
             let (result, returned) = self.run(entry, buffer).await;
             buffer = returned;
             match io_result(result) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(count) => {
-                    buffer.set_len(count);
-                    return (Ok(count), buffer);
+                    read += count;
+                    if count < asked {
+                        break;
+                    }
                 }
-                Err(error) => return (Err(error), buffer),
+                Err(error) => {
+                    buffer.clear();
+                    return (Err(error), buffer);
+                }
             }
         }
+        buffer.set_len(read);
+        (Ok(read), buffer)
     }
 
     pub(crate) async fn write_at(
