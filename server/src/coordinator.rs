@@ -352,7 +352,7 @@ impl Coordinator {
     pub fn answer(&self, caller: Caller, asked: protocol::Asked, answer: &Answer) {
         let mut frame = Vec::with_capacity(answer.body.len() + 256);
         answer.write(&mut frame, asked);
-        self.outgoing.deliver(caller.conn, frame);
+        self.outgoing.answer(caller.conn, frame);
     }
 }
 

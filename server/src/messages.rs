@@ -39,7 +39,12 @@ pub enum ToShard {
     /// A batch of this shard, back from the writer with its results filled in.
     Appended(Box<Batch>),
     /// Whole frames (length prefix included) for one connection; dropped silently if it is gone.
-    Deliver { conn: ConnId, frames: Vec<u8> },
+    Deliver {
+        conn: ConnId,
+        frames: Vec<u8>,
+        /// It is what a request of this connection has waited for.
+        is_answer: bool,
+    },
     /// Close this connection once what is queued for it has been sent.
     Close { conn: ConnId },
     /// The queue has grown and somebody of this shard is parked on it.

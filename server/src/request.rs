@@ -21,7 +21,7 @@ pub struct Broken(#[from] DecodeError);
 pub fn handle(shard: &Rc<Shard>, connection: &Rc<Connection>, frame: &[u8]) -> Result<(), Broken> {
     let command = Command::decode(frame)?;
     if command.is_response() {
-        forward(shard, connection, frame);
+        forward(shard, connection, frame, false);
         return Ok(());
     }
     match command.code {
@@ -31,21 +31,21 @@ pub fn handle(shard: &Rc<Shard>, connection: &Rc<Connection>, frame: &[u8]) -> R
         request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => {
             pull::handle(shard, connection, &command, frame);
         }
-        _ => forward(shard, connection, frame),
+        _ => forward(shard, connection, frame, !command.is_oneway()),
     }
     Ok(())
 }
 
-fn forward(shard: &Shard, connection: &Connection, frame: &[u8]) {
+fn forward(shard: &Shard, connection: &Connection, frame: &[u8], wants_answer: bool) {
     let inbox = &shard.shared.requests;
     // Offsets that came before this request must be known before it.
     if let Some(commits) = shard.offset_commits.take() {
-        connection.to_coordinator(inbox, commits);
+        connection.to_coordinator(inbox, commits, false);
     }
     let request = ToCoordinator::Request {
         conn: connection.id(),
         peer: connection.peer(),
         frame: frame.to_vec(),
     };
-    connection.to_coordinator(inbox, request);
+    connection.to_coordinator(inbox, request, wants_answer);
 }

@@ -30,9 +30,23 @@ impl Outgoing {
         opaque
     }
 
-    /// Whole frames, length included.
-    pub fn deliver(&self, conn: ConnId, frames: Vec<u8>) {
-        self.push(conn.shard, ToShard::Deliver { conn, frames });
+    /// The whole frame of a request of ours, length included.
+    pub fn tell(&self, conn: ConnId, frame: Vec<u8>) {
+        self.deliver(conn, frame, false);
+    }
+
+    /// The same of the answer to a request of the connection.
+    pub fn answer(&self, conn: ConnId, frame: Vec<u8>) {
+        self.deliver(conn, frame, true);
+    }
+
+    fn deliver(&self, conn: ConnId, frames: Vec<u8>, is_answer: bool) {
+        let message = ToShard::Deliver {
+            conn,
+            frames,
+            is_answer,
+        };
+        self.push(conn.shard, message);
     }
 
     pub fn close(&self, conn: ConnId) {

@@ -90,7 +90,7 @@ impl Coordinator {
                 &[("consumerGroup", Value::Str(group))],
                 &[],
             );
-            self.outgoing.deliver(conn, frame);
+            self.outgoing.tell(conn, frame);
         }
     }
 }

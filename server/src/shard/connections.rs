@@ -2,15 +2,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
-use reactor::{Instant, Outbox, Socket};
+use reactor::{Instant, Notify, Outbox, Socket};
 
 use crate::messages::{ConnId, ToCoordinator};
+use crate::net::connection::OUTBOX_BYTES_MAX;
 use crate::request_inbox::RequestInbox;
 use crate::shard::slab::{Key, Slab};
+
+/// Requests of one connection that the coordinator works on: a few bytes may ask for megabytes, many times in one chunk.
+const UNANSWERED_MAX: u32 = 16;
 
 /// One client's connection. Lives on its shard's core, shared by its task and by whoever answers it.
 pub struct Connection {
@@ -22,8 +29,12 @@ pub struct Connection {
     dirty: Cell<bool>,
     last_traffic: Cell<Instant>,
     parked_pulls: Cell<u32>,
-    /// What did not fit into the coordinator's inbox, in order; the connection is not read from until it is empty.
-    for_coordinator: RefCell<VecDeque<ToCoordinator>>,
+    /// What the coordinator cannot have yet, in order, and whether it is to be answered; the connection is not read from
+    /// until this is empty.
+    for_coordinator: RefCell<VecDeque<(ToCoordinator, bool)>>,
+    /// Requests that the coordinator has and has not answered.
+    unanswered: Cell<u32>,
+    answer_came: Notify,
 }
 
 impl Connection {
@@ -53,23 +64,66 @@ impl Connection {
     }
 
     /// Sends now, or keeps it for `flush_to_coordinator`.
-    pub fn to_coordinator(&self, inbox: &RequestInbox, message: ToCoordinator) {
+    pub fn to_coordinator(&self, inbox: &RequestInbox, message: ToCoordinator, wants_answer: bool) {
         let mut waiting = self.for_coordinator.borrow_mut();
-        if !waiting.is_empty() {
-            waiting.push_back(message);
+        if !waiting.is_empty() || self.owed_enough() {
+            waiting.push_back((message, wants_answer));
             return;
         }
-        if let Err(message) = inbox.try_send(message) {
-            waiting.push_back(message);
+        match inbox.try_send(message) {
+            Ok(()) => self.expect_answer(wants_answer),
+            Err(message) => waiting.push_back((message, wants_answer)),
         }
     }
 
+    /// Everything that was kept goes, as fast as answers come and the peer takes them.
     pub async fn flush_to_coordinator(&self, inbox: &RequestInbox) {
         loop {
-            let Some(message) = self.for_coordinator.borrow_mut().pop_front() else {
+            let next = self.for_coordinator.borrow_mut().pop_front();
+            let Some((message, wants_answer)) = next else {
                 return;
             };
+            self.owed_less().await;
+            self.outbox.below(OUTBOX_BYTES_MAX).await;
+            if self.outbox.is_closed() {
+                return;
+            }
+            self.expect_answer(wants_answer);
             if !inbox.send(message).await {
+                return;
+            }
+        }
+    }
+
+    /// The coordinator's answer to one request has been queued.
+    pub fn answered(&self) {
+        let left = self.unanswered.get().checked_sub(1);
+        self.unanswered
+            .set(left.expect("only what was asked is answered"));
+        self.answer_came.notify();
+    }
+
+    fn expect_answer(&self, wants_answer: bool) {
+        let more = u32::from(wants_answer);
+        self.unanswered.set(self.unanswered.get() + more);
+    }
+
+    fn owed_enough(&self) -> bool {
+        self.unanswered.get() >= UNANSWERED_MAX
+    }
+
+    /// Waits for an answer to an earlier request, or for the end of the connection.
+    async fn owed_less(&self) {
+        let mut closed = pin!(self.outbox.closed());
+        while self.owed_enough() {
+            let mut came = pin!(self.answer_came.notified());
+            let ended = poll_fn(|context| {
+                if closed.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(true);
+                }
+                came.as_mut().poll(context).map(|()| false)
+            });
+            if ended.await {
                 return;
             }
         }
@@ -106,6 +160,8 @@ impl Connections {
             last_traffic: Cell::new(reactor::turn_time()),
             parked_pulls: Cell::new(0),
             for_coordinator: RefCell::default(),
+            unanswered: Cell::new(0),
+            answer_came: Notify::new(),
         });
         let key = self.slab.borrow_mut().insert(Rc::clone(&connection));
         connection.id.set(ConnId {

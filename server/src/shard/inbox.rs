@@ -27,10 +27,17 @@ fn handle(shard: &Rc<Shard>, message: ToShard) {
     match message {
         ToShard::Appended(batch) => send::acknowledge(shard, batch),
         ToShard::Wake(queue) => pull::wake(shard, queue),
-        ToShard::Deliver { conn, frames } => {
+        ToShard::Deliver {
+            conn,
+            frames,
+            is_answer,
+        } => {
             shard
                 .connections
                 .reply(conn, |queued| queued.extend_from_slice(&frames));
+            if is_answer && let Some(connection) = shard.connections.get(conn) {
+                connection.answered();
+            }
         }
         ToShard::Close { conn } => {
             if let Some(connection) = shard.connections.get(conn) {

@@ -91,6 +91,29 @@ impl Peer {
         }
     }
 
+    /// The same request many times and one for a topic behind it, in one piece; nothing is read.
+    pub async fn ask_many(&mut self, code: i32, count: usize, topic: &str) {
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            self.opaque += 1;
+            let (encoding, opaque) = (Encoding::Binary, self.opaque);
+            write_request(&mut bytes, encoding, code, opaque, false, &[], &[]);
+        }
+        let fields = topic_fields(topic, 1, false);
+        let (encoding, code) = (Encoding::Binary, request::UPDATE_AND_CREATE_TOPIC);
+        write_request(&mut bytes, encoding, code, 0, false, &fields, &[]);
+        self.socket.send(bytes).await.0.expect("connected");
+    }
+
+    pub async fn next_answer(&mut self) -> Heard {
+        loop {
+            if let Some(at) = self.heard.iter().position(|heard| heard.is_answer) {
+                return self.heard.remove(at).expect("it is there");
+            }
+            assert!(self.hear().await, "the broker closed the connection");
+        }
+    }
+
     /// How many requests of the broker with this code have come within `time`.
     pub async fn told(&mut self, code: i32, time: Duration) -> usize {
         let until = reactor::now() + time;
@@ -171,16 +194,7 @@ impl Peer {
     }
 
     async fn put_topic(&mut self, topic: &str, queues: i32, order: bool) -> Heard {
-        let fields = [
-            ("topic", Value::Str(topic)),
-            ("defaultTopic", Value::Str("TBW102")),
-            ("readQueueNums", Value::I32(queues)),
-            ("writeQueueNums", Value::I32(queues)),
-            ("perm", Value::I32(6)),
-            ("topicFilterType", Value::Str("SINGLE_TAG")),
-            ("topicSysFlag", Value::I32(0)),
-            ("order", Value::Bool(order)),
-        ];
+        let fields = topic_fields(topic, queues, order);
         self.ask(request::UPDATE_AND_CREATE_TOPIC, &fields, &[])
             .await
     }
@@ -229,4 +243,17 @@ impl Peer {
         ];
         self.ask(request::QUERY_CONSUMER_OFFSET, &fields, &[]).await
     }
+}
+
+fn topic_fields(topic: &str, queues: i32, order: bool) -> [(&'static str, Value<'_>); 8] {
+    [
+        ("topic", Value::Str(topic)),
+        ("defaultTopic", Value::Str("TBW102")),
+        ("readQueueNums", Value::I32(queues)),
+        ("writeQueueNums", Value::I32(queues)),
+        ("perm", Value::I32(6)),
+        ("topicFilterType", Value::Str("SINGLE_TAG")),
+        ("topicSysFlag", Value::I32(0)),
+        ("order", Value::Bool(order)),
+    ]
 }

@@ -1,6 +1,7 @@
 //! Requests one by one: answers, refusals, settings and figures.
 
 use std::path::Path;
+use std::time::Duration;
 
 use protocol::Value;
 use protocol::body::Body;
@@ -45,6 +46,31 @@ fn bad_topics_are_refused_and_the_same_topic_twice_is_fine() {
         for _ in 0..2 {
             assert_eq!(peer.make_topic("t", 2).await.code, response::SUCCESS);
         }
+    });
+}
+
+#[test]
+fn a_peer_that_takes_no_answers_has_its_further_requests_wait() {
+    const TOPICS: usize = 300;
+    const ASKED: usize = 400;
+    Cluster::start(&[]).clients(|| async {
+        let (mut peer, mut greedy) = (Peer::connect().await, Peer::connect().await);
+        for number in 0..TOPICS {
+            peer.make_topic(&format!("topic-{number:04}"), 1).await;
+        }
+        // All of it in one piece: tables of some 40 KiB each, and behind them something that can be seen elsewhere.
+        greedy
+            .ask_many(request::GET_ALL_TOPIC_CONFIG, ASKED, "behind")
+            .await;
+        reactor::sleep(Duration::from_secs(1)).await;
+        let fields = [("topic", Value::Str("behind"))];
+        let answer = peer.ask(request::GET_TOPIC_CONFIG, &fields, &[]).await;
+        assert_eq!(answer.code, response::TOPIC_NOT_EXIST);
+        for _ in 0..=ASKED {
+            assert_eq!(greedy.next_answer().await.code, response::SUCCESS);
+        }
+        let answer = peer.ask(request::GET_TOPIC_CONFIG, &fields, &[]).await;
+        assert_eq!(answer.code, response::SUCCESS);
     });
 }
 
