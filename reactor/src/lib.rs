@@ -48,7 +48,7 @@ pub use gather::{Gather, Slice, Source};
 pub use launch::{CoreConfig, CoreHandle, Panicked, StartError, Unsupported, launch, probe, run};
 pub use mapping::Mapping;
 pub use notify::Notify;
-pub use offload::offload;
+pub use offload::{offload, offload_remote};
 pub use outbox::Outbox;
 pub use socket::{DetachedSocket, Listener, Socket};
 pub use task::{Task, yield_now};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reactor::{
-    CoreConfig, Notify, core_stats, launch, mailbox, now, offload, probe, run, sleep, spawn,
-    timeout, turn_time, wall_ms, yield_now,
+    CoreConfig, Notify, core_stats, launch, mailbox, now, offload, offload_remote, probe, run,
+    sleep, spawn, timeout, turn_time, wall_ms, yield_now,
 };
 
 fn config(name: &str) -> CoreConfig {
@@ -110,6 +110,19 @@ fn offloaded_work_does_not_hold_the_core() {
         let ended: Option<()> = panicked.await;
         assert!(ended.is_none());
         assert_eq!(offload("still there", || 3).await, 3);
+    });
+}
+
+#[test]
+fn what_waits_for_another_machine_holds_up_no_other_offloaded_work() {
+    on_core(|| async {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let waits = move || stopped.recv().is_err();
+        let lookup = spawn("lookup", offload_remote("lookup", waits));
+        yield_now().await;
+        assert_eq!(offload("disk", || 3).await, 3);
+        drop(stop);
+        assert_eq!(lookup.await, Some(true));
     });
 }
 

@@ -173,7 +173,7 @@ async fn resolve(addr: &str) -> io::Result<SocketAddr> {
     }
     let name = addr.to_owned();
     // Looking up a name blocks, and has no place in a ring.
-    let found = reactor::offload("resolve-name-server", move || {
+    let found = reactor::offload_remote("resolve-name-server", move || {
         let mut addrs: Vec<SocketAddr> = name.to_socket_addrs()?.collect();
         addrs.sort_by_key(SocketAddr::is_ipv6);
         Ok::<_, io::Error>(addrs.first().copied())
