@@ -64,7 +64,7 @@ pub fn load_starts(layout: &Layout, oldest: &Segment, registry: &Registry) -> io
 
 /// Removes unfinished files, and companions that `covered` does not vouch for. Blocks.
 pub fn tidy(layout: &Layout, covered: &Covered, first: u64) -> io::Result<()> {
-    let mut dirs = layout.spare_dirs();
+    let mut dirs = layout.spare_dirs().to_vec();
     dirs.push(layout.companions());
     dirs.sort();
     dirs.dedup();

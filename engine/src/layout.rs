@@ -8,8 +8,13 @@
 //! root/orbit/00000000001073741824.index     the sealed index of a full segment
 //! root/orbit/00000000001073741824.spare     a segment being prepared; it moves to its log directory when ready
 //! ```
+//!
+//! A log directory elsewhere, `/logs/a`, has its spares in `/logs/a.orbit`: on its disk, not among the log files
+//! (other programs read those), and shared with no other store. Only where `/logs/a` is a disk of its own they are
+//! in `/logs/a/orbit`.
 
 use crate::config::Config;
+use reactor::fs;
 use std::path::{Path, PathBuf};
 
 /// Length of a segment's name: a log offset with leading zeros, as RocketMQ writes it.
@@ -27,6 +32,8 @@ pub const SPARE_SUFFIX: &str = ".spare";
 pub struct Layout {
     root: PathBuf,
     log_dirs: Vec<PathBuf>,
+    /// Of the log directory in the same place.
+    spare_dirs: Vec<PathBuf>,
     segment_bytes: u64,
 }
 
@@ -40,14 +47,17 @@ pub enum Companion {
 }
 
 impl Layout {
+    /// Asks the file system which log directories are disks of their own. Blocks.
     pub fn new(config: &Config) -> Layout {
         let log_dirs = if config.log_dirs.is_empty() {
             vec![config.root.join("commitlog")]
         } else {
             config.log_dirs.clone()
         };
+        let spare_dirs = log_dirs.iter().map(|dir| spare_dir(&config.root, dir));
         Layout {
             root: config.root.clone(),
+            spare_dirs: spare_dirs.collect(),
             log_dirs,
             segment_bytes: config.segment_bytes,
         }
@@ -75,21 +85,24 @@ impl Layout {
 
     /// The directory a new segment goes to: each of them in turn.
     pub fn log_dir_of(&self, base: u64) -> &Path {
-        let turn = (base / self.segment_bytes) as usize % self.log_dirs.len();
-        &self.log_dirs[turn]
+        &self.log_dirs[self.turn(base)]
+    }
+
+    fn turn(&self, base: u64) -> usize {
+        (base / self.segment_bytes) as usize % self.log_dirs.len()
     }
 
     pub fn segment(&self, base: u64) -> PathBuf {
         self.log_dir_of(base).join(segment_name(base))
     }
 
-    /// Where segments are prepared: beside each log directory, so that the rename stays on one file system.
-    pub fn spare_dirs(&self) -> Vec<PathBuf> {
-        self.log_dirs.iter().map(|dir| spare_dir(dir)).collect()
+    /// Where segments are prepared: near each log directory, so that the rename stays on one file system.
+    pub fn spare_dirs(&self) -> &[PathBuf] {
+        &self.spare_dirs
     }
 
     pub fn spare(&self, base: u64) -> PathBuf {
-        spare_dir(self.log_dir_of(base)).join(segment_name(base) + SPARE_SUFFIX)
+        self.spare_dirs[self.turn(base)].join(segment_name(base) + SPARE_SUFFIX)
     }
 
     pub fn sealed(&self, base: u64) -> PathBuf {
@@ -102,8 +115,20 @@ impl Layout {
     }
 }
 
-fn spare_dir(log_dir: &Path) -> PathBuf {
-    log_dir.parent().unwrap_or(log_dir).join(COMPANIONS)
+fn spare_dir(root: &Path, log_dir: &Path) -> PathBuf {
+    if fs::is_mount_point(log_dir) {
+        return log_dir.join(COMPANIONS);
+    }
+    match (log_dir.parent(), log_dir.file_name()) {
+        (Some(parent), _) if parent == root => root.join(COMPANIONS),
+        (Some(parent), Some(name)) => {
+            let mut name = name.to_owned();
+            name.push(".");
+            name.push(COMPANIONS);
+            parent.join(name)
+        }
+        _ => log_dir.join(COMPANIONS),
+    }
 }
 
 /// The name of the segment that starts at `base`.
@@ -184,5 +209,26 @@ mod tests {
         assert!(layout.segment(0).starts_with("/a"));
         assert!(layout.segment(4096).starts_with("/b"));
         assert!(layout.segment(8192).starts_with("/a"));
+        assert!(layout.spare(4096).starts_with("/b.orbit"));
+    }
+
+    #[test]
+    fn no_other_stores_spares_are_in_the_same_place() {
+        let layout = |root: &str, log_dir: &str| {
+            let mut config = Config::for_root(root);
+            config.log_dirs = vec![log_dir.into()];
+            Layout::new(&config)
+        };
+        let spare = |layout: &Layout| layout.spare(0).parent().map(Path::to_path_buf);
+        let usual = layout("/none/s", "/none/s/commitlog");
+        assert_eq!(spare(&usual), Some(usual.companions()));
+        let (one, two) = (layout("/r1", "/none/1"), layout("/r2", "/none/2"));
+        assert_ne!(spare(&one), spare(&two));
+    }
+
+    #[test]
+    fn spares_stay_on_the_disk_of_their_log_directory() {
+        let disk = Path::new("/proc"); // mounted on every Linux
+        assert!(spare_dir(Path::new("/s"), disk).starts_with(disk));
     }
 }

@@ -165,7 +165,7 @@ impl Store {
 fn prepare_directories(layout: &Layout) -> Result<LockFile, OpenError> {
     let mut dirs = vec![layout.root().to_path_buf(), layout.companions()];
     dirs.extend_from_slice(layout.log_dirs());
-    dirs.extend(layout.spare_dirs());
+    dirs.extend_from_slice(layout.spare_dirs());
     for dir in dirs {
         fs::create_dir_all(&dir).map_err(OpenError::io(&dir))?;
     }

@@ -77,6 +77,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Whether the directory is the root of a file system other than its parent's. False if that cannot be told.
+pub fn is_mount_point(directory: &Path) -> bool {
+    match core::sim() {
+        Some(_) => false, // one disk per node
+        None => disk::is_mount_point(directory),
+    }
+}
+
 /// Bytes that this process may still write to the file system `path` is on.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     match core::sim() {

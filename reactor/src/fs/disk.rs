@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::with_suffix;
@@ -53,6 +54,14 @@ pub(super) fn lock(path: &Path) -> io::Result<File> {
     file.set_len(0)?;
     write!(file, "{}", std::process::id())?;
     Ok(file)
+}
+
+pub(super) fn is_mount_point(directory: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
+    match (device(directory), device(&directory.join(".."))) {
+        (Ok(own), Ok(parents)) => own != parents,
+        _ => false,
+    }
 }
 
 pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
