@@ -53,6 +53,9 @@ fn main() -> ExitCode {
         print!("{}", settings.to_properties());
         return ExitCode::SUCCESS;
     }
+    if let Err(error) = reactor::raise_open_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     if let Err(unsupported) = reactor::probe() {
         return fail(&unsupported.to_string());
     }

@@ -5,6 +5,8 @@ use std::os::fd::RawFd;
 
 use io_uring::IoUring;
 
+use crate::limits;
+
 /// More connections than this are served by their plain descriptors.
 const FILES_MAX: u32 = 16 * 1024;
 
@@ -57,13 +59,5 @@ impl FixedFiles {
 
 /// The kernel refuses tables larger than the limit of open files.
 fn open_files_max() -> u32 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the structure lives through the call.
-    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } {
-        0 => u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX),
-        _ => 0,
-    }
+    limits::open_files().map_or(0, |limit| u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX))
 }
