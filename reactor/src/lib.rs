@@ -32,6 +32,7 @@ mod notify;
 mod offload;
 mod outbox;
 mod random;
+pub mod signals;
 mod socket;
 mod task;
 mod time;

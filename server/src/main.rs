@@ -1,4 +1,4 @@
-//! `orbit-broker`: flags, log, signals. Everything else is the library.
+//! `orbit-broker`: flags and log. Everything else is the library.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -7,13 +7,11 @@ use std::process::ExitCode;
 use std::thread;
 
 use clap::Parser;
-use reactor::mailbox;
+use reactor::{mailbox, signals};
 use server::broker::cores::Plan;
 use server::config::{Given, Machine, Remark};
 use server::{Broker, Settings};
 use tracing_subscriber::EnvFilter;
-
-mod signals;
 
 /// Any address beyond this machine: connecting a datagram socket sends nothing, it only asks for the route.
 const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);

@@ -1,7 +1,8 @@
-//! SIGTERM and SIGINT, taken by one thread that waits for them.
+//! SIGTERM and SIGINT, taken by one thread that waits for them; for the programs' main functions.
 
 use std::mem::MaybeUninit;
 
+/// The two signals, held back until somebody waits for them.
 pub struct Blocked(libc::sigset_t);
 
 /// Blocks both for this thread and those it starts from now on.
