@@ -38,6 +38,9 @@ fn main() -> ExitCode {
         print!("{}", config.to_properties());
         return ExitCode::SUCCESS;
     }
+    if let Err(error) = reactor::raise_open_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     if let Err(error) = reactor::probe() {
         return fail(&error.to_string());
     }
