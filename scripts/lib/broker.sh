@@ -1,9 +1,9 @@
-# Sourced by the proofs: builds the release binaries and starts brokers of their own in a temporary folder.
+# Sourced by the proofs: builds the release binaries (unless ORBIT_BUILT is set) and starts brokers of their own in a temporary folder.
 #   start_broker [key=value ...]   standalone broker with embedded name server on BROKER and NAMESRV, store in STORE; sets PID
 #   stop_broker                    SIGTERM; fails unless the exit code is 0
 # Sets BENCH (orbit-bench), ORBIT (orbit-broker) and WORK (removed at exit); raises the limits that may be raised.
 target=${CARGO_TARGET_DIR:-$PWD/target}
-cargo build --release --quiet -p server -p bench
+[ -n "${ORBIT_BUILT:-}" ] || cargo build --release --quiet -p server -p bench
 ORBIT=$target/release/orbit-broker
 BENCH=$target/release/orbit-bench
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/orbit-proof.XXXXXX")
