@@ -7,8 +7,9 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 ORBIT=$target/release/orbit-broker
 BENCH=$target/release/orbit-bench
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/orbit-proof.XXXXXX")
-BROKER=127.0.0.1:40911
-NAMESRV=127.0.0.1:40876
+# Below the range the kernel takes outgoing ports from, so that no client sits on them.
+BROKER=127.0.0.1:23911
+NAMESRV=127.0.0.1:23876
 STORE=$WORK/store
 PID=
 ulimit -n "$(ulimit -Hn)" 2> /dev/null || true

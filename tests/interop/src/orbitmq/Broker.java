@@ -8,8 +8,9 @@ import java.util.concurrent.TimeUnit;
 
 /** One orbit-broker process with its embedded name server, its own ports and its own store. */
 final class Broker {
-    private static final int NAMESRV_PORT = 39876;
-    private static final int LISTEN_PORT = 39911;
+    // Below the range the kernel takes outgoing ports from.
+    private static final int NAMESRV_PORT = 24876;
+    private static final int LISTEN_PORT = 24911;
     static final String NAMESRV = "127.0.0.1:" + NAMESRV_PORT;
 
     private final Path binary;
