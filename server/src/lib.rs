@@ -5,6 +5,7 @@
 //! net, shard       connections, and the core that owns them ──► handlers/send, handlers/pull, long_poll
 //! writer           the one core that appends
 //! coordinator      topics, groups, offsets, members, locks ──► every other handler, registration, delay
+//! doctor           what the broker needs of a machine, examined without starting it
 //! ```
 //!
 //! What crosses cores is in `messages.rs`; `request.rs` is the table of contents of the protocol.
@@ -14,6 +15,7 @@ pub mod clients;
 pub mod config;
 pub mod coordinator;
 pub mod delay;
+pub mod doctor;
 pub mod filter;
 pub mod groups;
 pub mod handlers;

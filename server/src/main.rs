@@ -1,4 +1,4 @@
-//! `orbit-broker`: flags and log. Everything else is the library.
+//! `orbit-broker`: flags, sub-commands and log. Everything else is the library.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use reactor::{mailbox, signals};
 use server::broker::cores::Plan;
 use server::config::{Given, Machine, Remark};
-use server::{Broker, Settings};
+use server::{Broker, Settings, doctor};
 use tracing_subscriber::EnvFilter;
 
 /// Any address beyond this machine: connecting a datagram socket sends nothing, it only asks for the route.
@@ -18,14 +18,16 @@ const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
 
 /// The OrbitMQ broker. Without flags it serves this machine: name server and broker in one, stored under ./data.
 #[derive(Parser)]
-#[command(name = "orbit-broker", version)]
+#[command(
+    name = "orbit-broker",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 struct Flags {
-    /// Settings file: RocketMQ's broker.conf
-    #[arg(short = 'c', long = "configFile", value_name = "FILE")]
-    config_file: Option<PathBuf>,
-    /// Name servers, such as 10.0.0.1:9876;10.0.0.2:9876
-    #[arg(short = 'n', long = "namesrvAddr", value_name = "ADDRESSES")]
-    namesrv: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    sources: Sources,
     /// Print all settings and exit
     #[arg(short = 'p', long = "printConfigItem")]
     print: bool,
@@ -34,8 +36,56 @@ struct Flags {
     print_important: bool,
 }
 
+/// Where the settings come from, in every command.
+#[derive(Args)]
+struct Sources {
+    /// Settings file: RocketMQ's broker.conf
+    #[arg(short = 'c', long = "configFile", value_name = "FILE")]
+    config_file: Option<PathBuf>,
+    /// Name servers, such as 10.0.0.1:9876;10.0.0.2:9876
+    #[arg(short = 'n', long = "namesrvAddr", value_name = "ADDRESSES")]
+    namesrv: Option<String>,
+}
+
+/// What this program does besides serving; without one of these words it is the broker.
+#[derive(Subcommand)]
+enum Command {
+    /// Says in one line each what the broker needs of this machine and what it finds; exit code 0 good, 1 warnings, 2 failures
+    Doctor {
+        #[command(flatten)]
+        sources: Sources,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 fn main() -> ExitCode {
     let flags = Flags::parse();
+    match flags.command {
+        Some(Command::Doctor { sources, json }) => examine(&sources, json),
+        None => broker(flags),
+    }
+}
+
+/// Prints what the doctor finds, and nothing else.
+fn examine(sources: &Sources, json: bool) -> ExitCode {
+    let report = match load(sources) {
+        Ok((settings, remarks)) => doctor::examine(&settings, &remarks),
+        Err(problem) => doctor::Report::of_broken_settings(&problem),
+    };
+    print!(
+        "{}",
+        if json {
+            report.to_json()
+        } else {
+            report.to_string()
+        }
+    );
+    ExitCode::from(report.exit_code())
+}
+
+fn broker(flags: Flags) -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -43,7 +93,7 @@ fn main() -> ExitCode {
         .with_target(false)
         .with_ansi(false)
         .init();
-    let settings = match settings(&flags) {
+    let settings = match settings(&flags.sources) {
         Ok(settings) => settings,
         Err(problem) => return fail(&problem),
     };
@@ -62,7 +112,7 @@ fn main() -> ExitCode {
     let place = Plan::of(&settings, reactor::cpu_count())
         .shards
         .swap_remove(0);
-    let config_file = flags.config_file;
+    let config_file = flags.sources.config_file;
     match reactor::run(place.config("shard-0"), move || {
         serve(settings, config_file, signals)
     }) {
@@ -103,8 +153,20 @@ async fn serve(
     Ok(())
 }
 
-fn settings(flags: &Flags) -> Result<Settings, String> {
-    let file = match &flags.config_file {
+/// The settings, with what is to be said about them in the log.
+fn settings(sources: &Sources) -> Result<Settings, String> {
+    let (settings, remarks) = load(sources)?;
+    for remark in remarks {
+        match remark {
+            Remark::Warning(text) => tracing::warn!("{text}"),
+            Remark::Detail(text) => tracing::debug!("{text}"),
+        }
+    }
+    Ok(settings)
+}
+
+fn load(sources: &Sources) -> Result<(Settings, Vec<Remark>), String> {
+    let file = match &sources.config_file {
         Some(path) => Some(
             std::fs::read_to_string(path)
                 .map_err(|error| format!("{}: {error}", path.display()))?,
@@ -114,20 +176,12 @@ fn settings(flags: &Flags) -> Result<Settings, String> {
     let given = Given {
         namesrv_env: std::env::var("NAMESRV_ADDR").ok(),
         file,
-        namesrv_flag: flags.namesrv.clone(),
+        namesrv_flag: sources.namesrv.clone(),
     };
-    let (settings, remarks) =
-        Settings::load(&machine(), &given).map_err(|invalid| match &flags.config_file {
-            Some(path) => format!("{}: {invalid}", path.display()),
-            None => invalid.to_string(),
-        })?;
-    for remark in remarks {
-        match remark {
-            Remark::Warning(text) => tracing::warn!("{text}"),
-            Remark::Detail(text) => tracing::debug!("{text}"),
-        }
-    }
-    Ok(settings)
+    Settings::load(&machine(), &given).map_err(|invalid| match &sources.config_file {
+        Some(path) => format!("{}: {invalid}", path.display()),
+        None => invalid.to_string(),
+    })
 }
 
 fn machine() -> Machine {
