@@ -145,7 +145,7 @@ impl Latencies {
         }
     }
 
-    fn open(&mut self, from_ns: u64) {
+    pub fn open(&mut self, from_ns: u64) {
         self.from_ns = from_ns;
     }
 

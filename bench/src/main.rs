@@ -6,6 +6,7 @@ mod commands;
 mod compare;
 mod connection;
 mod control;
+mod disk;
 mod error;
 mod fuzz;
 mod kill;
@@ -15,8 +16,10 @@ mod options;
 mod payload;
 mod process;
 mod progress;
+mod raw;
 mod record;
 mod report;
+mod ring;
 mod topics;
 mod wire;
 
@@ -44,6 +47,8 @@ enum Command {
     Topics(topics::Topics),
     /// OrbitMQ and the real Apache RocketMQ side by side: medians and ratios
     Compare(compare::Compare),
+    /// What the disk allows a log that makes every batch durable
+    Raw(raw::Raw),
     /// Broken frames against a living broker and name server
     Fuzz(fuzz::Fuzz),
     /// Kill the broker under load again and again; nothing acknowledged may be lost
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
         Command::E2e(command) => commands::end_to_end(command),
         Command::Topics(command) => topics::run(command),
         Command::Compare(command) => compare::run(command),
+        Command::Raw(command) => raw::run(command),
         Command::Fuzz(command) => fuzz::run(command),
         Command::Kill(command) => kill::run(command),
     };
