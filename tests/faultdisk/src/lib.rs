@@ -1,0 +1,12 @@
+//! A disk that loses what was not synced, fails, fills up and slows down, and the proofs that run brokers on it.
+//!
+//! ```text
+//!  broker ── FUSE ──► mount ──► disk ──► names, undo, blocks, faults      (backing directory: one object per file)
+//!                                 └────► trace ──► replay: legal states after a cut ──► verify, with a real broker
+//! ```
+//!
+//! Everything between `mount` and the backing directory is pure logic with tests beside it. Nothing here is part of
+//! the product.
+
+pub mod names;
+pub mod sector;
