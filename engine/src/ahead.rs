@@ -196,7 +196,7 @@ impl Ahead {
         })
         .await;
         let touched = match touched {
-            Ok(Touched::StaleZeroed) => self.flusher.sync_file(segment.file()).await,
+            Ok(Touched::StaleZeroed) => self.flusher.sync_segment(&segment).await,
             other => other.map(drop),
         };
         // Touching is a help; only what had to be checked must not be passed.

@@ -20,7 +20,7 @@ pub enum AppendError {
     TooLarge { bytes: u32, limit: u64 },
     #[error("no further log file can be made: the disk is {used_percent} % full")]
     DiskFull { used_percent: u8 },
-    #[error("a sync of the log failed; a restart has to check the log first")]
+    #[error("writing or syncing the log failed; a restart has to check the log first")]
     Poisoned,
 }
 

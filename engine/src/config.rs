@@ -22,7 +22,11 @@ pub struct Config {
     pub segment_bytes: u64,
     /// How much log may lie behind the last index part, the stretch a restart has to read again.
     pub part_bytes: u64,
-    /// When the log is synced.
+    /// `flusher`: how the log gets from memory to the disk.
+    pub flusher: FlusherKind,
+    /// `flushDiskType=SYNC_FLUSH`: senders are told, and readers see, only what survives a power cut.
+    pub sync_flush: bool,
+    /// When the log is synced, unless every record is.
     pub flush: FlushConfig,
     /// How much of the log's tail is read through the mapping, and keeps its index in memory.
     pub hot_bytes: u64,
@@ -32,6 +36,14 @@ pub struct Config {
     pub touch_ahead_bytes: u64,
     /// How many shards may park on a queue; their numbers are `0..shards`.
     pub shards: usize,
+}
+
+/// How the log gets from memory to the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlusherKind {
+    /// Written through a mapping of the file, made durable by a sync.
+    #[default]
+    Mmap,
 }
 
 /// When an ASYNC_FLUSH store syncs its log.
@@ -63,6 +75,8 @@ impl Config {
             log_dirs: Vec::new(),
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             part_bytes: 64 << 20,
+            flusher: FlusherKind::default(),
+            sync_flush: false,
             flush: FlushConfig::default(),
             hot_bytes: 1 << 30,
             cold_cache_bytes: 16 << 20,

@@ -1,17 +1,20 @@
-//! When the log is synced, and who waits for it.
+//! When the log is made durable, and who waits for it.
 //!
-//! One sync is in flight at a time. A failed sync reports its error to one caller only, and a later sync may
-//! then succeed although data was lost, so two of them must never overlap. The body that does the sync is in
-//! `mapped`; a task of the writer's core runs the clock.
+//! Everything that is laid while one sync is in flight shares the next one. A failed sync reports its error to one
+//! caller only, and a later sync may then succeed although data was lost; so the first failure poisons the log and
+//! nothing after it counts. How bytes get to the disk is the body's business: `mapped`.
 
 mod mapped;
 
-use crate::commit_log::CommitLog;
-use crate::config::FlushConfig;
+use crate::commit_log::{CommitLog, Poison, ReleaseAt};
+use crate::config::{FlushConfig, FlusherKind};
+use crate::segment::Segment;
 use crate::{LogOffset, Store};
-use reactor::{File, Instant, Notify};
-use std::cell::Cell;
+use mapped::Mapped;
+use reactor::{Instant, Notify, Task};
 use std::io;
+use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,70 +22,92 @@ const PAGE_BYTES: u64 = 4096;
 
 /// The writer's core only.
 pub(crate) struct Flusher {
+    watermarks: Watermarks,
+    body: Body,
+}
+
+/// How bytes get to the disk.
+enum Body {
+    Mapped(Mapped),
+}
+
+/// Where a body reports what it has done, and what went wrong.
+struct Watermarks {
     store: Arc<Store>,
-    busy: Cell<bool>,
-    idle: Notify,
+    /// More may be released, or nothing ever will.
+    moved: Notify,
 }
 
 impl Flusher {
     pub fn new(store: Arc<Store>) -> Flusher {
+        let body = match store.config().flusher {
+            FlusherKind::Mmap => Body::Mapped(Mapped::default()),
+        };
         Flusher {
-            store,
-            busy: Cell::new(false),
-            idle: Notify::new(),
+            watermarks: Watermarks {
+                store,
+                moved: Notify::new(),
+            },
+            body,
         }
     }
 
-    /// Resumes when everything below `to` is on disk. `to` has been published as written.
-    pub async fn sync_to(&self, to: LogOffset) -> io::Result<()> {
-        let log = self.store.log();
-        assert!(to <= log.written(), "only what is written can be synced");
-        while log.flushed() < to {
-            if log.is_poisoned() {
-                self.idle.notify(); // as below
-                return Err(io::Error::other("an earlier sync of the commit log failed"));
+    /// The tasks that work for as long as the store is open.
+    pub fn start(self: &Rc<Self>) -> Vec<Task<()>> {
+        let flusher = self.clone();
+        let log = self.watermarks.log();
+        vec![match log.release_at() {
+            ReleaseAt::Flushed => reactor::spawn("group commit", async move {
+                match &flusher.body {
+                    Body::Mapped(body) => body.commit_groups(&flusher.watermarks).await,
+                }
+            }),
+            ReleaseAt::Written => {
+                let config = self.watermarks.store.config().flush;
+                reactor::spawn("flush", async move { flusher.follow_clock(config).await })
             }
-            if self.busy.get() {
-                self.idle.notified().await;
-                continue;
-            }
-            self.busy.set(true);
-            let synced = mapped::sync(log).await;
-            self.busy.set(false);
-            self.idle.notify();
-            if let Err(error) = synced {
-                log.poison(&error);
-                return Err(error);
-            }
+        }]
+    }
+
+    /// `written` has moved. Once per turn of the writer.
+    #[inline]
+    pub fn laid(&self) {
+        match &self.body {
+            Body::Mapped(body) => body.laid(&self.watermarks),
         }
-        // Several may wait, a notification wakes one: pass it on.
-        self.idle.notify();
-        Ok(())
+    }
+
+    /// Resumes when everything below `to` is durable. `to` has been published as written.
+    pub async fn sync_to(&self, to: LogOffset) -> io::Result<()> {
+        let written = self.watermarks.log().written();
+        assert!(to <= written, "only what is written can be synced");
+        match &self.body {
+            Body::Mapped(body) => body.sync_to(&self.watermarks, to).await,
+        }
     }
 
     /// Syncs a segment for another reason than new records. Its error counts as the log's: nobody else is told of it.
-    pub async fn sync_file(&self, file: &File) -> io::Result<()> {
-        while self.busy.get() {
-            self.idle.notified().await;
+    pub async fn sync_segment(&self, segment: &Segment) -> io::Result<()> {
+        match &self.body {
+            Body::Mapped(body) => body.sync_segment(&self.watermarks, segment).await,
         }
-        self.busy.set(true);
-        let synced = file.sync_data().await;
-        self.busy.set(false);
-        self.idle.notify();
-        synced.inspect_err(|error| self.store.log().poison(error))
     }
 
-    /// Resumes when no sync is in flight; none is started before the caller suspends again.
+    /// Resumes when no I/O of the flusher is in flight; none is started before the caller suspends again.
     pub async fn settle(&self) {
-        while self.busy.get() {
-            self.idle.notified().await;
+        match &self.body {
+            Body::Mapped(body) => body.settle().await,
         }
-        self.idle.notify();
     }
 
-    /// Syncs by the clock, for as long as the store is open and well.
-    pub async fn run(&self, config: FlushConfig) {
-        let log = self.store.log();
+    /// Notified when more of the log may be released, and when the log was poisoned.
+    pub fn moved(&self) -> &Notify {
+        &self.watermarks.moved
+    }
+
+    /// Syncs by the clock.
+    async fn follow_clock(&self, config: FlushConfig) {
+        let log = self.watermarks.log();
         let mut synced_at = reactor::now();
         loop {
             reactor::sleep(Duration::from_millis(config.interval_ms)).await;
@@ -99,6 +124,34 @@ impl Flusher {
                     synced_at = now;
                 }
             }
+        }
+    }
+}
+
+impl Watermarks {
+    fn log(&self) -> &CommitLog {
+        self.store.log()
+    }
+
+    fn flushed(&self, to: LogOffset) {
+        self.log().publish_flushed(to);
+        self.moved.notify();
+    }
+
+    /// The error as it is handed to whoever waits.
+    fn failed(&self, op: &'static str, path: &Path, error: io::Error) -> io::Error {
+        let told = io::Error::new(error.kind(), format!("{op} {}: {error}", path.display()));
+        let path = path.to_path_buf();
+        self.log().set_poison(Poison { op, path, error });
+        self.moved.notify();
+        told
+    }
+
+    /// What those are told who come after a failure.
+    fn refused(&self) -> io::Result<()> {
+        match self.log().poison() {
+            Some(why) => Err(io::Error::other(why.to_string())),
+            None => Ok(()),
         }
     }
 }

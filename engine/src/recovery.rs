@@ -6,7 +6,7 @@
 
 mod walk;
 
-use crate::commit_log::CommitLog;
+use crate::commit_log::{CommitLog, ReleaseAt};
 use crate::config::Config;
 use crate::dispatch::{Dispatched, dispatch};
 use crate::layout::{Layout, parse_segment_name, segment_name};
@@ -113,7 +113,10 @@ pub async fn recover(
         covered: found.covered,
         fresh_tail,
     };
-    Ok((CommitLog::new(segments, end, flushed), recovered))
+    Ok((
+        CommitLog::new(segments, end, flushed, ReleaseAt::of(config)),
+        recovered,
+    ))
 }
 
 /// All segments, oldest first, cold. Refuses by name what does not belong there. Blocks.

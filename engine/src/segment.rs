@@ -9,11 +9,12 @@ use crate::queue_index::active::ActiveIndex;
 use arc_swap::ArcSwapOption;
 use reactor::{File, Mapping, OpenOptions, fs};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// One log file of a fixed size.
 pub struct Segment {
+    path: PathBuf,
     base: u64,
     bytes: u64,
     file: Arc<File>,
@@ -36,6 +37,7 @@ impl Segment {
         };
         let file = File::open(path, options)?;
         Ok(Segment {
+            path: path.to_path_buf(),
             base,
             bytes,
             file: Arc::new(file),
@@ -89,6 +91,10 @@ impl Segment {
         });
         self.hot.store(Some(hot.clone()));
         Ok(hot)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// First log offset.

@@ -1,7 +1,7 @@
 //! The store as every core shares it: opening, the queues, the watermarks.
 
 use crate::LogOffset;
-use crate::commit_log::CommitLog;
+use crate::commit_log::{CommitLog, Poison};
 use crate::config::Config;
 use crate::layout::Layout;
 use crate::queue::{Queue, Registry};
@@ -88,6 +88,10 @@ impl Store {
         });
         recovery::rebuild_missing(&store, &layout).await?;
         let writer = Writer::start(store.clone(), layout, &recovered);
+        writer
+            .sync_recovered()
+            .await
+            .map_err(OpenError::io(store.layout().root()))?;
         Ok((store, writer))
     }
 
@@ -110,9 +114,9 @@ impl Store {
         self.registry.len()
     }
 
-    /// End of the log, as readers may see it.
+    /// End of the log, as readers may see it and senders may be told.
     pub fn written(&self) -> LogOffset {
-        self.log.written()
+        self.log.released()
     }
 
     /// Everything below survives a power cut.
@@ -125,7 +129,12 @@ impl Store {
         LogOffset(self.log.segments().load().first())
     }
 
-    /// Whether a sync failed: nothing more is accepted then, and a restart is needed.
+    /// Why nothing more is accepted, if so: a write or a sync failed, and only a restart that checks the log helps.
+    pub fn poison(&self) -> Option<&Poison> {
+        self.log.poison()
+    }
+
+    /// Whether a write or a sync failed; see [`Store::poison`].
     pub fn is_poisoned(&self) -> bool {
         self.log.is_poisoned()
     }

@@ -1,18 +1,21 @@
 //! The writer: takes batches, gives every record its place, appends, publishes, says whom to wake.
 //!
 //! It lives on one core and is not shared. Per record it copies the bytes, patches three fields and stores a
-//! 16-byte entry. The clock is read once per batch; ends and watermarks are published once per turn. Beside it
-//! on the same core run the tasks that flush, work ahead of the tail, and keep the index parts.
+//! 16-byte entry. The clock is read once per batch; ends and watermarks are published once per turn, where only
+//! durable messages are shown by way of `release`. Beside it on the same core run the tasks that flush, work
+//! ahead of the tail, and keep the index parts.
 
 use crate::ahead::Ahead;
 use crate::append::{AppendError, END_BLANK_BYTES, Tail};
 use crate::batch::{Batch, Item};
+use crate::commit_log::ReleaseAt;
 use crate::flush::Flusher;
 use crate::layout::Layout;
 use crate::queue::Queue;
 use crate::queue_index::Entry;
 use crate::queue_index::keeper::Keeper;
 use crate::recovery::Recovered;
+use crate::release::{Release, add_wakes};
 use crate::store::Store;
 use crate::{LogOffset, QueueNo};
 use protocol::record;
@@ -36,6 +39,7 @@ pub struct Writer {
     /// Store time of the last record; it never goes back.
     last_ms: i64,
     flusher: Rc<Flusher>,
+    release: Rc<Release>,
     ahead: Rc<Ahead>,
     keeper: Rc<Keeper>,
     tasks: Vec<Task<()>>,
@@ -70,13 +74,12 @@ impl Writer {
             flusher.clone(),
             recovered.covered.clone(),
         ));
-        let flush = config.flush;
-        let clock = flusher.clone();
-        let tasks = vec![
-            reactor::spawn("flush", async move { clock.run(flush).await }),
+        let release = Release::new(store.clone(), flusher.clone(), keeper.clone());
+        let mut tasks = flusher.start();
+        tasks.extend([
             reactor::spawn("ahead of the log's tail", ahead.clone().run()),
             reactor::spawn("keep the queue index", keeper.clone().run()),
-        ];
+        ]);
         ahead.advance(tail.position());
         keeper.look();
         let mut writer = Writer {
@@ -88,6 +91,7 @@ impl Writer {
             wakes: Vec::new(),
             last_ms: recovered.last_ms,
             flusher,
+            release: Rc::new(release),
             ahead,
             keeper,
             tasks,
@@ -202,14 +206,40 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes everything appended so far visible. Once per turn, after all its batches.
+    /// Ends a turn, after all its batches: what was appended becomes visible as soon as it may be released.
     pub fn publish(&mut self) {
+        let log = self.store.log();
         let at = LogOffset(self.tail.log_offset());
-        if at > self.store.log().written() {
-            self.store.log().publish_written(at);
+        let moved = at > log.written();
+        if moved {
+            log.publish_written(at);
             self.ahead.advance(self.tail.position());
-            self.keeper.look();
+            self.flusher.laid();
         }
+        match log.release_at() {
+            ReleaseAt::Written => {
+                log.publish_released(at);
+                self.show_touched();
+                if moved {
+                    self.keeper.look();
+                }
+            }
+            ReleaseAt::Flushed => {
+                if moved {
+                    let queues = &mut self.queues;
+                    let touched = self.touched.drain(..).map(|no| {
+                        let queue = &mut queues[no.0 as usize];
+                        queue.touched = false;
+                        (queue.queue.clone(), queue.next)
+                    });
+                    self.release.wait(at, touched);
+                }
+                self.release.show(&mut self.wakes);
+            }
+        }
+    }
+
+    fn show_touched(&mut self) {
         for no in &self.touched {
             let queue = &self.queues[no.0 as usize];
             queue.queue.store_max(queue.next);
@@ -219,11 +249,25 @@ impl Writer {
         for no in self.touched.drain(..) {
             let queue = &mut self.queues[no.0 as usize];
             queue.touched = false;
-            let mut parked = queue.queue.take_parked();
-            while parked != 0 {
-                self.wakes.push((parked.trailing_zeros() as usize, no));
-                parked &= parked - 1;
-            }
+            add_wakes(&queue.queue, &mut self.wakes);
+        }
+    }
+
+    /// End of what has been appended, visible or not.
+    pub fn appended(&self) -> LogOffset {
+        LogOffset(self.tail.log_offset())
+    }
+
+    /// What is appended and not visible yet.
+    pub fn release(&self) -> &Rc<Release> {
+        &self.release
+    }
+
+    /// Makes what recovery found durable, where nothing else may be shown.
+    pub(crate) async fn sync_recovered(&self) -> io::Result<()> {
+        match self.store.log().release_at() {
+            ReleaseAt::Written => Ok(()),
+            ReleaseAt::Flushed => self.flusher.sync_to(self.store.log().written()).await,
         }
     }
 
@@ -239,6 +283,7 @@ impl Writer {
         self.flusher.settle().await;
         self.stop_tasks();
         self.flusher.sync_to(self.store.log().written()).await?;
+        self.publish();
         self.keeper.finish().await;
         self.ahead.tidy().await;
         self.store.mark_closed()

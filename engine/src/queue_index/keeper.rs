@@ -71,9 +71,10 @@ impl Keeper {
     /// Called by the writer after a publish: wakes the task if a part or a seal is due.
     pub fn look(&self) {
         let covered = self.covered.borrow();
-        let behind = self.store.log().written().0 - covered.to;
+        let released = self.store.log().released().0;
+        let behind = released - covered.to;
         let full = covered.segment_base + self.store.config().segment_bytes;
-        if behind >= self.store.config().part_bytes || self.store.log().written().0 >= full {
+        if behind >= self.store.config().part_bytes || released >= full {
             self.wake.notify();
         }
     }
@@ -148,20 +149,21 @@ impl Keeper {
     }
 
     fn job(&self, covered: &Covered, part_bytes: u64) -> Job {
-        let written = self.store.log().written().0;
+        // Not `written`: the queues' ends, which entries are counted by, follow what is released.
+        let released = self.store.log().released().0;
         let list = self.store.log().segments().load();
         let Some((_, segment)) = list.containing(covered.segment_base) else {
             return Job::None;
         };
-        if segment.end() <= written {
+        if segment.end() <= released {
             let segment = segment.clone();
             return Job::Seal { segment };
         }
-        if written - covered.to >= part_bytes {
+        if released - covered.to >= part_bytes {
             let segment = segment.clone();
             return Job::Spill {
                 segment,
-                to: written,
+                to: released,
             };
         }
         Job::None
