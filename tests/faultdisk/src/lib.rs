@@ -8,5 +8,14 @@
 //! Everything between `mount` and the backing directory is pure logic with tests beside it. Nothing here is part of
 //! the product.
 
+pub mod blocks;
+pub mod chance;
+pub mod control;
+pub mod disk;
+pub mod faults;
+pub mod mount;
 pub mod names;
 pub mod sector;
+pub mod signals;
+pub mod trace;
+pub mod undo;
