@@ -7,7 +7,7 @@ use std::process::{self, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::error::{Error, Result};
 
@@ -30,7 +30,13 @@ impl Child {
             .map_err(Error::io("opening the log twice"))?;
         // `exec`, so that the shell becomes the server and signals reach it; a process group of its own, so that
         // Ctrl-C in the terminal reaches only the harness.
-        let process = Command::new("/bin/sh")
+        let mut shell = Command::new("/bin/sh");
+        // SAFETY: between fork and exec only one system call is made, which allocates and locks nothing.
+        unsafe {
+            // The harness may die without a chance to end what it started.
+            shell.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
+        let process = shell
             .arg("-c")
             .arg(format!("exec {command}"))
             .stdin(Stdio::null())
@@ -71,6 +77,21 @@ impl Child {
     pub fn start_again(mut self) -> Result<Child> {
         self.kill()?;
         Child::start(&self.command.clone(), &self.log.clone())
+    }
+
+    /// SIGTERM, then whatever is to happen while it is down, then the same command once more.
+    pub fn restart(self, limit: Duration, between: impl FnOnce() -> Result<()>) -> Result<Child> {
+        let (command, log) = (self.command.clone(), self.log.clone());
+        match self.stop(limit)? {
+            Some(_) => {}
+            None => {
+                return Err(Error::Failed(format!(
+                    "{command} did not stop in {limit:?}"
+                )));
+            }
+        }
+        between()?;
+        Child::start(&command, &log)
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {

@@ -1,47 +1,37 @@
-//! `compare`: OrbitMQ and the real Apache RocketMQ side by side on this machine, driven by the same generator. Rounds
-//! are interleaved, case by case; whoever is not measured is stopped by SIGSTOP, since an idle JVM costs CPU time
-//! too, and dirty pages are written out between windows, so that nobody pays for the other's. Ratios of medians are
-//! what holds on a noisy machine.
+//! `compare`: OrbitMQ and the real Apache RocketMQ side by side on this machine, driven by the same generator; with
+//! `--sync` both with SYNC_FLUSH, and beside them what the disk allows. Ratios of medians are what holds on a noisy
+//! machine.
 
-mod cases;
-mod contender;
-mod page_cache;
-mod table;
+pub mod cases;
+mod limit;
+pub mod rounds;
+pub mod table;
 
 use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
-use self::cases::{Case, Measured};
-use self::contender::Contender;
+use self::cases::{Case, Measuring};
+use self::limit::Share;
+use self::rounds::{Rounds, Sample};
 use self::table::Table;
+use crate::contender::{Contender, ORBIT, Orbit, ROCKETMQ, Recipe, RocketMq};
 use crate::error::{Error, Result};
+use crate::page_cache;
 use crate::progress::bar;
 use crate::report::write_json;
 
 #[derive(Args)]
 pub struct Compare {
-    /// OrbitMQ's broker; its name server lies beside it [default: beside this program]
+    #[command(flatten)]
+    orbit: Orbit,
+    #[command(flatten)]
+    rocketmq: RocketMq,
+    /// Both with SYNC_FLUSH, and what the disk allows measured beside them
     #[arg(long)]
-    orbit_broker: Option<PathBuf>,
-    /// Folder with RocketMQ's jars, as scripts/fetch-rocketmq leaves it
-    #[arg(long, default_value = "target/rocketmq-5.4.0/lib")]
-    rocketmq_lib: PathBuf,
-    /// Heap of RocketMQ's broker
-    #[arg(long, default_value = "4g")]
-    heap: String,
-    /// Where both keep their stores; removed afterwards [default: the temporary folder]
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// Further lines for OrbitMQ's broker.conf, such as shards=2
-    #[arg(long)]
-    orbit_set: Vec<String>,
-    /// Further lines for RocketMQ's broker.conf
-    #[arg(long)]
-    rocketmq_set: Vec<String>,
+    sync: bool,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Seconds of each measured window
@@ -72,87 +62,78 @@ struct Report<'a> {
     rounds: u32,
     window_s: f64,
     heap: &'a str,
+    sync: bool,
     table: &'a Table,
+    limits: &'a [Share],
     samples: &'a [Sample],
 }
 
-/// One case on one broker in one round.
-#[derive(Serialize)]
-struct Sample {
-    round: u32,
-    broker: &'static str,
-    case: Case,
-    measured: Measured,
-}
-
-const ORBIT: &str = "orbitmq";
-const ROCKETMQ: &str = "rocketmq";
-/// Time for queues and caches to come to rest between two windows.
-const REST: Duration = Duration::from_millis(500);
-
 pub fn run(command: Compare) -> Result<()> {
-    let folder = match &command.dir {
-        Some(dir) => tempfile::Builder::new()
-            .prefix("orbit-bench-")
-            .tempdir_in(dir),
-        None => tempfile::Builder::new().prefix("orbit-bench-").tempdir(),
-    }
-    .map_err(Error::io("making a folder for the stores"))?;
+    let folder = command.orbit.folder()?;
     let line = bar("compare");
     line.enable_steady_tick(Duration::from_millis(200));
     line.set_message("starting both");
-    let rocketmq = contender::start_rocketmq(&command, &folder.path().join(ROCKETMQ))?;
-    let orbit = contender::start_orbit(&command, &folder.path().join(ORBIT))?;
-    let contenders = [orbit, rocketmq];
-    let cases: Vec<Case> = match command.only.is_empty() {
-        true => Case::ALL.to_vec(),
-        false => command.only.clone(),
+    let flush = match command.sync {
+        true => "flushDiskType=SYNC_FLUSH",
+        false => "flushDiskType=ASYNC_FLUSH",
+    };
+    let start = |recipe: Recipe| {
+        let home = folder.path().join(recipe.name);
+        recipe.with(flush).start(&home)
+    };
+    let rocketmq = start(command.rocketmq.recipe()?)?;
+    let contenders = [start(command.orbit.recipe()?)?, rocketmq];
+    let measuring = Measuring {
+        window_s: command.window,
+        cpu: command.cpu,
     };
 
-    for contender in &contenders {
-        contender.pause()?;
-    }
+    contenders.iter().try_for_each(Contender::pause)?;
     line.set_message("filling the page cache");
     page_cache::fill(&folder.path().join("filler"), command.fill_cache)?;
     line.set_message(format!("warming up the JVM for {} s", command.jvm_warmup));
-    warm_up(&contenders[1], &command)?;
+    rounds::warm_up(&contenders[1], command.jvm_warmup, measuring)?;
 
-    let mut samples = Vec::new();
-    for round in 0..command.rounds {
-        for &case in &cases {
-            // Each goes first as often as the other.
-            for turn in 0..2 {
-                let contender = &contenders[((round + turn) % 2) as usize];
-                line.set_message(format!(
-                    "round {} of {}: {case:?} on {}",
-                    round + 1,
-                    command.rounds,
-                    contender.name
-                ));
-                samples.push(Sample {
-                    round,
-                    broker: contender.name,
-                    case,
-                    measured: measure(contender, case, round, &command)?,
-                });
-            }
-        }
-    }
+    let cases = command.cases();
+    let mut limits = limit::Limits::under(folder.path(), measuring.window_s);
+    let rounds = Rounds {
+        contenders: &contenders,
+        cases: &cases,
+        count: command.rounds,
+        measuring,
+    };
+    let samples = rounds.run(&line, |sample| match command.sync {
+        true => limits.measure_beside(sample),
+        false => Ok(()),
+    })?;
     line.finish_and_clear();
     for contender in contenders {
         contender.stop()?;
     }
-    let table = Table::of(&samples, &cases);
-    println!("{table}");
+    let table = Table::of(&samples, &cases, [ORBIT, ROCKETMQ]);
+    let shares = limits.shares(&samples);
+    print!("{table}");
+    for share in &shares {
+        println!("{share}");
+    }
     let report = Report {
         rounds: command.rounds,
         window_s: command.window,
-        heap: &command.heap,
+        heap: &command.rocketmq.heap,
+        sync: command.sync,
         table: &table,
+        limits: &shares,
         samples: &samples,
     };
     write_json(command.json.as_deref(), &report)?;
-    match table.missed() {
+    let untold = usize::from(command.sync && shares.is_empty());
+    if untold > 0 {
+        println!(
+            "OrbitMQ does not tell how much it makes durable at once: no limit to hold it against"
+        );
+    }
+    let missed = untold + table.missed() + shares.iter().filter(|share| !share.is_met()).count();
+    match missed {
         0 => Ok(()),
         missed if command.strict => Err(Error::Failed(format!(
             "{missed} figures are not what is asked"
@@ -161,25 +142,12 @@ pub fn run(command: Compare) -> Result<()> {
     }
 }
 
-fn warm_up(rocketmq: &Contender, command: &Compare) -> Result<()> {
-    rocketmq.resume()?;
-    let deadline = Instant::now() + Duration::from_secs_f64(command.jvm_warmup);
-    cases::load(rocketmq, command, command.jvm_warmup * 0.8)?;
-    // The rest of the time on the other ways through the broker.
-    for case in [Case::Consume, Case::EndToEnd] {
-        if Instant::now() < deadline {
-            cases::run(rocketmq, case, "warm-up", command)?;
+impl Compare {
+    fn cases(&self) -> Vec<Case> {
+        match (self.only.is_empty(), self.sync) {
+            (false, _) => self.only.clone(),
+            (true, true) => Case::SYNC.to_vec(),
+            (true, false) => Case::ASYNC.to_vec(),
         }
     }
-    rocketmq.pause()
-}
-
-fn measure(contender: &Contender, case: Case, round: u32, command: &Compare) -> Result<Measured> {
-    contender.resume()?;
-    // Nobody pays for what the other has left in the page cache.
-    rustix::fs::sync();
-    thread::sleep(REST);
-    let measured = cases::run(contender, case, &format!("round-{round}"), command)?;
-    contender.pause()?;
-    Ok(measured)
 }

@@ -163,6 +163,12 @@ impl Control {
         Ok(())
     }
 
+    /// What the broker tells of itself, as JSON.
+    pub fn runtime_info(&mut self) -> Result<Vec<u8>> {
+        let answer = self.demand(request::GET_BROKER_RUNTIME_INFO, &[])?;
+        Ok(answer.reply().body.to_vec())
+    }
+
     pub fn max_offset(&mut self, topic: &str, queue: u32) -> Result<u64> {
         self.offset(request::GET_MAX_OFFSET, topic, queue)
     }

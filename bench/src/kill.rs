@@ -2,8 +2,6 @@
 //! queue is read: each acknowledged message must lie at the very offset that was acknowledged, offsets must be
 //! unbroken and each producer's messages in order.
 
-mod acknowledged;
-
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,18 +12,17 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use self::acknowledged::{Acknowledged, Verdict};
+use crate::acknowledged::{self, Acknowledged, lock};
 use crate::child::Child;
-use crate::commands::{HOLD_MS, plan};
+use crate::commands::plan;
 use crate::control::{Control, resolve};
 use crate::error::{Error, Result};
 use crate::ledger::Counts;
-use crate::load::{Lane, Live, Plan, StopWhen, consume, produce};
+use crate::load::{Lane, Live, Plan, produce};
 use crate::options::{Sending, Target, Topics, Window};
-use crate::payload::{Clock, Filler, Stamp};
+use crate::probe::Probe;
 use crate::progress::{self, bar};
 use crate::report::write_json;
-use crate::wire::{OPAQUE_FIRST, Reply, response};
 
 #[derive(Args)]
 pub struct Kill {
@@ -78,9 +75,6 @@ struct Round {
 /// How long the first start and the final stop may take.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-const CONNECT_AGAIN: Duration = Duration::from_millis(1);
-/// Producer number of the messages that only ask whether the broker is ready.
-const PROBE: u32 = u32::MAX;
 
 pub fn run(command: Kill) -> Result<()> {
     let broker = match &command.target.broker {
@@ -96,7 +90,7 @@ pub fn run(command: Kill) -> Result<()> {
     let mut random = fastrand::Rng::with_seed(seed);
     let lanes = command.topics.lanes();
     let acknowledged = Arc::new(Mutex::new(Acknowledged::new(lanes.len())));
-    let mut probe = Probe::new(broker, &lanes, &command);
+    let mut probe = Probe::new(broker, &lanes[0], command.sending.size);
     let line = bar("kill");
 
     let mut child = Child::start(&command.broker_cmd, &command.broker_log)?;
@@ -112,7 +106,8 @@ pub fn run(command: Kill) -> Result<()> {
         child = load_and_kill(&command, broker, &lanes, &acknowledged, child, load)?;
         let started = Instant::now();
         child = child.start_again()?;
-        probe.until_accepted(started + START_LIMIT, &acknowledged)?;
+        let ack = probe.until_accepted(started + START_LIMIT)?;
+        lock(&acknowledged).acknowledge(ack);
         rounds.push(Round {
             load_ms: load.as_millis() as u64,
             ready_ms: started.elapsed().as_secs_f64() * 1e3,
@@ -121,7 +116,7 @@ pub fn run(command: Kill) -> Result<()> {
     }
     line.set_message("reading everything back");
     line.tick();
-    let (verdict, counts) = read_back(&command, broker, &lanes, &acknowledged)?;
+    let (verdict, counts) = acknowledged::read_back(broker, &lanes, &acknowledged)?;
     let stop_exit_code = child.stop(STOP_LIMIT)?;
     line.finish_and_clear();
     let report = Report {
@@ -137,10 +132,6 @@ pub fn run(command: Kill) -> Result<()> {
     println!("{report}");
     write_json(command.target.json.as_deref(), &report)?;
     report.judge(Duration::from_millis(command.ready_ms))
-}
-
-fn lock(acknowledged: &Mutex<Acknowledged>) -> std::sync::MutexGuard<'_, Acknowledged> {
-    acknowledged.lock().expect("nobody panics while holding it")
 }
 
 fn wait_for_first_start(broker: SocketAddr, command: &Kill) -> Result<()> {
@@ -192,112 +183,6 @@ fn load_and_kill(
         }
         _ => Ok(child),
     }
-}
-
-/// Asks a starting broker again and again whether it takes a message.
-struct Probe {
-    broker: SocketAddr,
-    lane: Lane,
-    filler: Filler,
-    clock: Clock,
-    sequence: u64,
-}
-
-impl Probe {
-    fn new(broker: SocketAddr, lanes: &[Lane], command: &Kill) -> Probe {
-        Probe {
-            broker,
-            lane: lanes[0].clone(),
-            filler: Filler::new(command.sending.size),
-            clock: Clock::start(),
-            sequence: 0,
-        }
-    }
-
-    fn until_accepted(
-        &mut self,
-        deadline: Instant,
-        acknowledged: &Mutex<Acknowledged>,
-    ) -> Result<()> {
-        loop {
-            match self.send() {
-                Ok(ack) => {
-                    lock(acknowledged).acknowledge(ack);
-                    return Ok(());
-                }
-                Err(error) if Instant::now() > deadline => return Err(error),
-                Err(_) => thread::sleep(CONNECT_AGAIN),
-            }
-        }
-    }
-
-    fn send(&mut self) -> Result<produce::Ack> {
-        let mut control = Control::connect(self.broker)?;
-        // A message whose answer got lost may be stored; the next one has a number of its own.
-        self.sequence += 1;
-        let stamp = Stamp {
-            producer: PROBE,
-            lane: 0,
-            sequence: self.sequence,
-            intended_ns: self.clock.now_ns(),
-        };
-        let mut frame = Vec::new();
-        let encoding = crate::wire::Encoding::Json;
-        produce::write_single(
-            &mut frame,
-            encoding,
-            &self.lane,
-            &self.filler,
-            stamp,
-            OPAQUE_FIRST,
-        );
-        let answer = control.ask_frame(&frame, OPAQUE_FIRST)?;
-        let reply: Reply = answer.reply();
-        match (response::is_stored(reply.code), reply.number("queueOffset")) {
-            (true, Some(queue_offset)) => Ok(produce::Ack {
-                producer: PROBE,
-                lane: 0,
-                sequence: self.sequence,
-                queue_offset,
-            }),
-            _ => Err(Error::Refused {
-                what: "sending after a restart".into(),
-                code: reply.code,
-                remark: reply.remark(),
-            }),
-        }
-    }
-}
-
-fn read_back(
-    command: &Kill,
-    broker: SocketAddr,
-    lanes: &[Lane],
-    acknowledged: &Arc<Mutex<Acknowledged>>,
-) -> Result<(Verdict, Counts)> {
-    let settings = consume::Settings {
-        connections: 4,
-        messages: 32,
-        hold_ms: HOLD_MS,
-        group: "orbit-bench-kill".into(),
-        encoding: command.target.encoding,
-    };
-    let window = Window {
-        duration: 3600.0,
-        warmup: 0.0,
-    };
-    let seen = acknowledged.clone();
-    let plan = Plan {
-        consume: Some((settings, vec![0; lanes.len()])),
-        stop_when: StopWhen::Drained,
-        observer: Some(Box::new(move |lane, queue_offset, stamp: &Stamp| {
-            lock(&seen).found(lane, queue_offset, stamp);
-        })),
-        ..plan(&command.target, broker, lanes.to_vec(), &window)
-    };
-    let outcome = progress::run("reading back", plan)?;
-    let counts = outcome.consumed.expect("the plan reads").counts;
-    Ok((lock(acknowledged).verdict(), counts))
 }
 
 impl Report {

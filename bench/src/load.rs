@@ -119,6 +119,12 @@ impl Refusals {
 const LATENCY_NS_MIN: u64 = 1_000;
 const LATENCY_NS_MAX: u64 = 600_000_000_000;
 
+/// For nanoseconds, three digits.
+pub fn new_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, 3)
+        .expect("constant bounds that are known to be right")
+}
+
 /// Latencies of what was meant to start within the window.
 pub struct Latencies {
     pub histogram: Histogram<u64>,
@@ -129,8 +135,7 @@ pub struct Latencies {
 impl Default for Latencies {
     fn default() -> Latencies {
         Latencies {
-            histogram: Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, 3)
-                .expect("constant bounds that are known to be right"),
+            histogram: new_histogram(),
             from_ns: u64::MAX,
             to_ns: u64::MAX,
         }

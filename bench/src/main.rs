@@ -1,23 +1,35 @@
 //! `orbit-bench`: load, latency and comparison harness for anything that speaks RocketMQ's remoting protocol.
 //! Every command is a module of its own; what they share is the generator (`load`) and the report.
 
+mod acknowledged;
+mod broker_info;
 mod child;
+mod cold;
 mod commands;
 mod compare;
 mod connection;
+mod contender;
 mod control;
 mod disk;
+mod disk_full;
 mod error;
+mod fill;
+mod flushers;
 mod fuzz;
+mod hiccup;
+mod jitter;
 mod kill;
 mod ledger;
 mod load;
 mod options;
+mod page_cache;
 mod payload;
+mod probe;
 mod process;
 mod progress;
 mod raw;
 mod record;
+mod recovery;
 mod report;
 mod ring;
 mod topics;
@@ -49,6 +61,18 @@ enum Command {
     Compare(compare::Compare),
     /// What the disk allows a log that makes every batch durable
     Raw(raw::Raw),
+    /// How late a thread that only sleeps wakes on each CPU
+    Hiccup(hiccup::Hiccup),
+    /// Sends at a fixed rate beside a cold reader, held against what a hiccup meter sees
+    Jitter(jitter::Jitter),
+    /// Reading an old topic from the disk, against the disk and against reading from memory
+    Cold(cold::Cold),
+    /// OrbitMQ's two flushers side by side
+    Flushers(flushers::Flushers),
+    /// From a kill under load to the first accepted message, by how much is stored
+    Recovery(recovery::Recovery),
+    /// A disk that fills up under load and is freed again
+    DiskFull(disk_full::DiskFull),
     /// Broken frames against a living broker and name server
     Fuzz(fuzz::Fuzz),
     /// Kill the broker under load again and again; nothing acknowledged may be lost
@@ -63,6 +87,12 @@ fn main() -> ExitCode {
         Command::Topics(command) => topics::run(command),
         Command::Compare(command) => compare::run(command),
         Command::Raw(command) => raw::run(command),
+        Command::Hiccup(command) => hiccup::run(command),
+        Command::Jitter(command) => jitter::run(command),
+        Command::Cold(command) => cold::run(command),
+        Command::Flushers(command) => flushers::run(command),
+        Command::Recovery(command) => recovery::run(command),
+        Command::DiskFull(command) => disk_full::run(command),
         Command::Fuzz(command) => fuzz::run(command),
         Command::Kill(command) => kill::run(command),
     };

@@ -36,6 +36,15 @@ pub fn memory(pid: u32) -> Option<Memory> {
     })
 }
 
+/// Bytes that the process has made the disks read; `None` if that is not for us to know.
+pub fn disk_read_bytes(pid: u32) -> Option<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let line = io
+        .lines()
+        .find_map(|line| line.strip_prefix("read_bytes: "))?;
+    line.parse().ok()
+}
+
 /// CPU time of the calling thread.
 pub fn own_thread_us() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -49,9 +58,25 @@ pub fn pin(cpu: usize) -> rustix::io::Result<()> {
     rustix::thread::sched_setaffinity(None, &set)
 }
 
+/// The CPUs that the calling thread may run on.
+pub fn usable_cpus() -> Vec<usize> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|&cpu| set.is_set(cpu))
+            .collect(),
+        Err(_) => vec![0],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_a_cpu_to_run_on_and_reads_are_counted() {
+        assert!(!usable_cpus().is_empty());
+        assert!(disk_read_bytes(u32::MAX).is_none());
+    }
 
     #[test]
     fn our_own_process_has_memory_and_cpu_time_grows() {

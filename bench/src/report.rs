@@ -60,8 +60,8 @@ pub struct Micros(pub f64);
 impl Display for Micros {
     fn fmt(&self, out: &mut Formatter) -> fmt::Result {
         match self.0 {
-            us if us < 1_000.0 => write!(out, "{us:.0} µs"),
-            us if us < 100_000.0 => write!(out, "{:.2} ms", us / 1e3),
+            us if us.abs() < 1_000.0 => write!(out, "{us:.0} µs"),
+            us if us.abs() < 100_000.0 => write!(out, "{:.2} ms", us / 1e3),
             us => write!(out, "{:.2} s", us / 1e6),
         }
     }

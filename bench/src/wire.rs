@@ -10,6 +10,7 @@ use memchr::memmem;
 pub mod request {
     pub const PULL_MESSAGE: i32 = 11;
     pub const UPDATE_AND_CREATE_TOPIC: i32 = 17;
+    pub const GET_BROKER_RUNTIME_INFO: i32 = 28;
     pub const GET_MAX_OFFSET: i32 = 30;
     pub const GET_MIN_OFFSET: i32 = 31;
     pub const GET_ROUTEINFO_BY_TOPIC: i32 = 105;
@@ -23,6 +24,7 @@ pub mod response {
     pub const FLUSH_DISK_TIMEOUT: i32 = 10;
     pub const SLAVE_NOT_AVAILABLE: i32 = 11;
     pub const FLUSH_SLAVE_TIMEOUT: i32 = 12;
+    pub const SERVICE_NOT_AVAILABLE: i32 = 14;
     pub const PULL_NOT_FOUND: i32 = 19;
     pub const PULL_RETRY_IMMEDIATELY: i32 = 20;
     pub const PULL_OFFSET_MOVED: i32 = 21;

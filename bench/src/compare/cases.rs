@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::Compare;
-use super::contender::Contender;
-use crate::commands::{HOLD_MS, plan_at};
+use crate::broker_info::BrokerInfo;
+use crate::commands::plan_at;
+use crate::contender::Contender;
 use crate::error::{Error, Result};
-use crate::load::{self, Lane, Live, Outcome, Plan, StopWhen, consume};
+use crate::fill;
+use crate::load::{self, Lane, Live, Plan, StopWhen};
 use crate::options::{Sending, Window};
 use crate::process;
 use crate::report::{Figures, Latency};
@@ -30,10 +31,16 @@ pub enum Case {
     Consume,
     /// Anonymous memory of the broker after the cases before
     Memory,
+    /// One send in flight
+    Sync1,
+    /// 16 connections with 4 sends in flight each
+    Sync64,
+    /// 16 connections with 16 sends in flight each
+    Sync256,
 }
 
 impl Case {
-    pub const ALL: [Case; 6] = [
+    pub const ASYNC: [Case; 6] = [
         Case::Send16x32,
         Case::Send16x1,
         Case::Open20k,
@@ -41,6 +48,34 @@ impl Case {
         Case::Consume,
         Case::Memory,
     ];
+    pub const SYNC: [Case; 3] = [Case::Sync1, Case::Sync64, Case::Sync256];
+
+    /// Connections and sends in flight on each, of cases that only send.
+    fn sends(self) -> Option<(u16, u16)> {
+        match self {
+            Case::Send16x32 => Some((16, 32)),
+            Case::Send16x1 => Some((16, 1)),
+            Case::Sync1 => Some((1, 1)),
+            Case::Sync64 => Some((16, 4)),
+            Case::Sync256 => Some((16, 16)),
+            Case::Open20k | Case::EndToEnd | Case::Consume | Case::Memory => None,
+        }
+    }
+
+    /// Messages that are in flight at once.
+    pub fn in_flight(self) -> Option<u32> {
+        self.sends()
+            .map(|(connections, depth)| u32::from(connections) * u32::from(depth))
+    }
+}
+
+/// How each case is measured.
+#[derive(Clone, Copy)]
+pub struct Measuring {
+    /// Seconds.
+    pub window_s: f64,
+    /// Where the generator is pinned to.
+    pub cpu: Option<usize>,
 }
 
 /// Figures by name.
@@ -52,36 +87,47 @@ pub const P50_US: &str = "p50 µs";
 pub const P99_US: &str = "p99 µs";
 pub const P999_US: &str = "p99.9 µs";
 pub const ANONYMOUS_MIB: &str = "anonymous MiB";
+/// Log bytes and messages of a durable commit, on average; brokers that do not tell have none.
+pub const COMMIT_BYTES: &str = "bytes/commit";
+pub const COMMIT_MESSAGES: &str = "messages/commit";
 
-const QUEUES: u32 = 8;
-const BODY_BYTES: usize = 1024;
 const WARMUP_S: f64 = 1.0;
 /// Messages that the consuming case reads, and how often: processes' CPU time is counted in steps of 10 ms.
 const CONSUME_MESSAGES: u64 = 400_000;
 const CONSUME_PASSES: u32 = 5;
 
-pub fn run(contender: &Contender, case: Case, label: &str, command: &Compare) -> Result<Measured> {
+pub fn run(
+    contender: &Contender,
+    case: Case,
+    label: &str,
+    measuring: Measuring,
+) -> Result<Measured> {
     let topic = format!("{case:?}-{label}");
-    match case {
-        Case::Memory => memory(contender),
-        Case::Consume => reading(contender, &topic, command),
-        Case::Send16x32 => sending(contender, &topic, sends(16, 32, None), command),
-        Case::Send16x1 => sending(contender, &topic, sends(16, 1, None), command),
-        Case::Open20k => sending(contender, &topic, sends(16, 64, Some(20_000.0)), command),
-        Case::EndToEnd => end_to_end(contender, &topic, command),
+    match (case, case.sends()) {
+        (Case::Memory, _) => memory(contender),
+        (Case::Consume, _) => reading(contender, &topic, measuring),
+        (Case::EndToEnd, _) => end_to_end(contender, &topic, measuring),
+        (_, Some((connections, depth))) => {
+            let sends = sends(connections, depth, None);
+            match Case::SYNC.contains(&case) {
+                true => committing(contender, &topic, sends, measuring),
+                false => sending(contender, &topic, sends, measuring),
+            }
+        }
+        (_, None) => sending(contender, &topic, sends(16, 64, Some(20_000.0)), measuring),
     }
 }
 
 /// Nothing but load, for the JVM to compile.
-pub fn load(contender: &Contender, command: &Compare, seconds: f64) -> Result<()> {
-    let lanes = make_topic(contender, "Warm-up")?;
+pub fn load(contender: &Contender, measuring: Measuring, seconds: f64) -> Result<()> {
+    let lanes = fill::make_topic(contender.broker, "Warm-up")?;
     let window = Window {
         duration: seconds,
         warmup: 0.0,
     };
     let plan = Plan {
         produce: Some(sends(16, 32, None).settings(Encoding::Json)),
-        ..plan(contender, lanes, &window, command)
+        ..plan(contender, lanes, &window, measuring)
     };
     load::run(plan, &Live::default()).map(drop)
 }
@@ -90,32 +136,23 @@ fn sends(connections: u16, depth: u16, rate: Option<f64>) -> Sending {
     Sending {
         connections,
         depth,
-        size: BODY_BYTES,
+        size: fill::BODY_BYTES,
         batch: 1,
         rate,
     }
 }
 
-fn make_topic(contender: &Contender, topic: &str) -> Result<Vec<Lane>> {
-    contender.control()?.create_topic(topic, QUEUES)?;
-    let lane = |queue| Lane {
-        topic: topic.to_owned(),
-        queue,
-    };
-    Ok((0..QUEUES).map(lane).collect())
-}
-
-fn plan(contender: &Contender, lanes: Vec<Lane>, window: &Window, command: &Compare) -> Plan {
+fn plan(contender: &Contender, lanes: Vec<Lane>, window: &Window, measuring: Measuring) -> Plan {
     Plan {
         server_pid: Some(contender.broker_pid()),
-        cpu: command.cpu,
+        cpu: measuring.cpu,
         ..plan_at(contender.broker, lanes, window)
     }
 }
 
-fn window(command: &Compare) -> Window {
+fn window(measuring: Measuring) -> Window {
     Window {
-        duration: command.window,
+        duration: measuring.window_s,
         warmup: WARMUP_S,
     }
 }
@@ -124,12 +161,12 @@ fn sending(
     contender: &Contender,
     topic: &str,
     sending: Sending,
-    command: &Compare,
+    measuring: Measuring,
 ) -> Result<Measured> {
-    let lanes = make_topic(contender, topic)?;
+    let lanes = fill::make_topic(contender.broker, topic)?;
     let plan = Plan {
         produce: Some(sending.settings(Encoding::Json)),
-        ..plan(contender, lanes, &window(command), command)
+        ..plan(contender, lanes, &window(measuring), measuring)
     };
     let figures = Figures::of(&load::run(plan, &Live::default())?);
     let sent = figures.sent.as_ref().expect("the plan sends");
@@ -138,24 +175,46 @@ fn sending(
     Ok(measured)
 }
 
-fn end_to_end(contender: &Contender, topic: &str, command: &Compare) -> Result<Measured> {
-    let lanes = make_topic(contender, topic)?;
+/// The same, and how many bytes and messages the broker made durable at once.
+fn committing(
+    contender: &Contender,
+    topic: &str,
+    in_flight: Sending,
+    measuring: Measuring,
+) -> Result<Measured> {
+    let before = BrokerInfo::of(contender.broker)?;
+    let mut measured = sending(contender, topic, in_flight, measuring)?;
+    let after = BrokerInfo::of(contender.broker)?;
+    let grown = |key| after.grown_since(&before, key).filter(|&count| count > 0.0);
+    if let (Some(flushes), Some(bytes), Some(messages)) = (
+        grown(BrokerInfo::FLUSHES),
+        grown(BrokerInfo::FLUSHED_BYTES),
+        grown(BrokerInfo::PUT_MESSAGES),
+    ) {
+        measured.insert(COMMIT_BYTES, bytes / flushes);
+        measured.insert(COMMIT_MESSAGES, messages / flushes);
+    }
+    Ok(measured)
+}
+
+fn end_to_end(contender: &Contender, topic: &str, measuring: Measuring) -> Result<Measured> {
+    let lanes = fill::make_topic(contender.broker, topic)?;
     let starts = vec![0; lanes.len()];
     let plan = Plan {
         produce: Some(sends(4, 16, Some(1_000.0)).settings(Encoding::Json)),
-        consume: Some((reader(1), starts)),
-        ..plan(contender, lanes, &window(command), command)
+        consume: Some((fill::reader(1), starts)),
+        ..plan(contender, lanes, &window(measuring), measuring)
     };
-    let figures = checked(&load::run(plan, &Live::default())?)?;
+    let figures = fill::checked(&load::run(plan, &Live::default())?)?;
     let consumed = figures.consumed.as_ref().expect("the plan reads");
     let mut measured = Measured::from([(CPU_US, cpu_us(&figures)?)]);
     add_latency(&mut measured, &consumed.latency);
     Ok(measured)
 }
 
-fn reading(contender: &Contender, topic: &str, command: &Compare) -> Result<Measured> {
-    let lanes = make_topic(contender, topic)?;
-    let ends = fill(contender, &lanes, command)?;
+fn reading(contender: &Contender, topic: &str, measuring: Measuring) -> Result<Measured> {
+    let lanes = fill::make_topic(contender.broker, topic)?;
+    let ends = fill::with_messages(contender.broker, &lanes, CONSUME_MESSAGES)?;
     let (mut messages, mut seconds, mut cpu) = (0.0, 0.0, 0.0);
     for _ in 0..CONSUME_PASSES {
         let until_drained = Window {
@@ -163,11 +222,11 @@ fn reading(contender: &Contender, topic: &str, command: &Compare) -> Result<Meas
             warmup: 0.0,
         };
         let plan = Plan {
-            consume: Some((reader(1), vec![0; lanes.len()])),
+            consume: Some((fill::reader(1), vec![0; lanes.len()])),
             stop_when: StopWhen::Drained,
-            ..plan(contender, lanes.clone(), &until_drained, command)
+            ..plan(contender, lanes.clone(), &until_drained, measuring)
         };
-        let figures = checked(&load::run(plan, &Live::default())?)?;
+        let figures = fill::checked(&load::run(plan, &Live::default())?)?;
         let consumed = figures.consumed.as_ref().expect("the plan reads");
         if consumed.counts.messages < ends {
             let found = consumed.counts.messages;
@@ -186,25 +245,6 @@ fn reading(contender: &Contender, topic: &str, command: &Compare) -> Result<Meas
     ]))
 }
 
-/// Sends the messages that are to be read, in batches; the number that must be found again.
-fn fill(contender: &Contender, lanes: &[Lane], command: &Compare) -> Result<u64> {
-    let batches = Sending {
-        batch: 32,
-        ..sends(16, 1, None)
-    };
-    let window = Window {
-        duration: 60.0,
-        warmup: 0.0,
-    };
-    let plan = Plan {
-        produce: Some(batches.settings(Encoding::Json)),
-        stop_when: StopWhen::Acknowledged(CONSUME_MESSAGES),
-        ..plan(contender, lanes.to_vec(), &window, command)
-    };
-    let outcome = load::run(plan, &Live::default())?;
-    Ok(outcome.sent.expect("the plan sends").messages_total)
-}
-
 fn memory(contender: &Contender) -> Result<Measured> {
     let memory = process::memory(contender.broker_pid());
     let memory = memory.ok_or_else(|| Error::Failed(format!("{} is gone", contender.name)))?;
@@ -212,27 +252,6 @@ fn memory(contender: &Contender) -> Result<Measured> {
         ANONYMOUS_MIB,
         memory.anonymous_kib as f64 / 1024.0,
     )]))
-}
-
-fn reader(connections: usize) -> consume::Settings {
-    consume::Settings {
-        connections,
-        messages: 32,
-        hold_ms: HOLD_MS,
-        group: "orbit-bench".into(),
-        encoding: Encoding::Json,
-    }
-}
-
-fn checked(outcome: &Outcome) -> Result<Figures> {
-    let figures = Figures::of(outcome);
-    match &figures.consumed {
-        Some(consumed) if !consumed.counts.is_clean() => Err(Error::Failed(format!(
-            "what was consumed is not what was sent: {:?}",
-            consumed.counts
-        ))),
-        _ => Ok(figures),
-    }
 }
 
 fn cpu_us(figures: &Figures) -> Result<f64> {

@@ -5,10 +5,13 @@ use std::fmt::{self, Display, Formatter};
 use serde::Serialize;
 
 use super::cases::{ANONYMOUS_MIB, CPU_US, Case, Measured, P50_US, P99_US, P999_US, PER_SECOND};
-use super::{ORBIT, ROCKETMQ, Sample};
+use super::rounds::Sample;
+use crate::contender::{ORBIT, ROCKETMQ};
 
 #[derive(Serialize)]
 pub struct Table {
+    /// Who is measured, and against whom.
+    pub names: [&'static str; 2],
     pub rows: Vec<Row>,
 }
 
@@ -16,9 +19,9 @@ pub struct Table {
 pub struct Row {
     pub case: Case,
     pub figure: &'static str,
-    pub orbitmq: f64,
-    pub rocketmq: f64,
-    /// How many times better OrbitMQ is, in whichever direction better lies.
+    /// Of each of the two.
+    pub values: [f64; 2],
+    /// How many times better the first is, in whichever direction better lies.
     pub better: f64,
     pub asked: Option<f64>,
 }
@@ -26,7 +29,7 @@ pub struct Row {
 const FIGURES: [&str; 6] = [PER_SECOND, CPU_US, P50_US, P99_US, P999_US, ANONYMOUS_MIB];
 
 /// How many times better it is to be.
-const ASKED: [(Case, &str, f64); 8] = [
+const ASKED: [(Case, &str, f64); 11] = [
     (Case::Send16x32, PER_SECOND, 8.0),
     (Case::Send16x32, CPU_US, 15.0),
     (Case::Send16x1, CPU_US, 8.0),
@@ -35,10 +38,13 @@ const ASKED: [(Case, &str, f64); 8] = [
     (Case::EndToEnd, P999_US, 20.0),
     (Case::Consume, CPU_US, 4.0),
     (Case::Memory, ANONYMOUS_MIB, 10.0),
+    (Case::Sync1, PER_SECOND, 2.2),
+    (Case::Sync64, PER_SECOND, 5.0),
+    (Case::Sync256, PER_SECOND, 5.0),
 ];
 
 impl Table {
-    pub fn of(samples: &[Sample], cases: &[Case]) -> Table {
+    pub fn of(samples: &[Sample], cases: &[Case], names: [&'static str; 2]) -> Table {
         let values = |broker: &str, case: Case, figure: &str| -> Option<f64> {
             let of_case = samples
                 .iter()
@@ -50,22 +56,25 @@ impl Table {
             )
         };
         let row = |case: Case, figure: &'static str| {
-            let orbitmq = values(ORBIT, case, figure)?;
-            let rocketmq = values(ROCKETMQ, case, figure)?;
+            let of_both = [
+                values(names[0], case, figure)?,
+                values(names[1], case, figure)?,
+            ];
+            let [first, second] = of_both;
             let more_is_better = figure == PER_SECOND;
             Some(Row {
                 case,
                 figure,
-                orbitmq,
-                rocketmq,
+                values: of_both,
                 better: if more_is_better {
-                    orbitmq / rocketmq
+                    first / second
                 } else {
-                    rocketmq / orbitmq
+                    second / first
                 },
                 asked: ASKED
                     .iter()
                     .find(|asked| (asked.0, asked.1) == (case, figure))
+                    .filter(|_| names == [ORBIT, ROCKETMQ])
                     .map(|asked| asked.2),
             })
         };
@@ -73,6 +82,7 @@ impl Table {
             .iter()
             .flat_map(|&case| FIGURES.map(|figure| (case, figure)));
         Table {
+            names,
             rows: pairs
                 .filter_map(|(case, figure)| row(case, figure))
                 .collect(),
@@ -87,13 +97,36 @@ impl Table {
     }
 }
 
+/// For a page: the same rows between bars.
+pub struct Markdown<'a>(pub &'a Table);
+
+impl Display for Markdown<'_> {
+    fn fmt(&self, out: &mut Formatter) -> fmt::Result {
+        let [first, second] = self.0.names;
+        writeln!(
+            out,
+            "| case | median | {first} | {second} | {first} better by |"
+        )?;
+        writeln!(out, "|-|-|-|-|-|")?;
+        for row in &self.0.rows {
+            let [first, second] = row.values.map(Number);
+            writeln!(
+                out,
+                "| {:?} | {} | {first} | {second} | {:.2} |",
+                row.case, row.figure, row.better
+            )?;
+        }
+        Ok(())
+    }
+}
+
 impl Row {
     fn is_met(&self) -> Option<bool> {
         self.asked.map(|asked| self.better >= asked)
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -108,7 +141,7 @@ impl Display for Table {
         writeln!(
             out,
             "{:<10} {:<16} {:>12} {:>12} {:>9} {:>7}",
-            "case", "median", "OrbitMQ", "RocketMQ", "better", "asked"
+            "case", "median", self.names[0], self.names[1], "better", "asked"
         )?;
         for row in &self.rows {
             let asked = match (row.asked, row.is_met()) {
@@ -121,8 +154,8 @@ impl Display for Table {
                 "{:<10} {:<16} {:>12} {:>12} {:>8.1}x {:>7}",
                 format!("{:?}", row.case),
                 row.figure,
-                Number(row.orbitmq).to_string(),
-                Number(row.rocketmq).to_string(),
+                Number(row.values[0]).to_string(),
+                Number(row.values[1]).to_string(),
                 row.better,
                 asked
             )?;
@@ -132,7 +165,7 @@ impl Display for Table {
 }
 
 /// As many decimals as say something.
-struct Number(f64);
+pub struct Number(pub f64);
 
 impl Display for Number {
     fn fmt(&self, out: &mut Formatter) -> fmt::Result {
@@ -167,7 +200,7 @@ mod tests {
             sample(ORBIT, 2, 9_000.0, 3.0),
             sample(ROCKETMQ, 2, 1.0, 20.0),
         ];
-        let table = Table::of(&samples, &[Case::Send16x32]);
+        let table = Table::of(&samples, &[Case::Send16x32], [ORBIT, ROCKETMQ]);
         let better: Vec<f64> = table.rows.iter().map(|row| row.better).collect();
         assert_eq!(better, [10.0, 10.0]);
         assert_eq!(table.missed(), 1, "throughput is met, CPU is not");

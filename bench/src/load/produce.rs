@@ -349,8 +349,9 @@ impl Producers {
             totals.latencies.record(slot.intended_ns, now_ns);
             if response::is_stored(reply.code) {
                 totals.acknowledged += *batch;
-                if let (Some(recorder), Some(queue_offset)) =
-                    (recorder.as_mut(), recorder_offset(&reply))
+                // A time-out of the flush says that the message may yet be lost.
+                if let (response::SUCCESS, Some(recorder), Some(queue_offset)) =
+                    (reply.code, recorder.as_mut(), recorder_offset(&reply))
                 {
                     recorder(Ack {
                         producer,

@@ -1,8 +1,16 @@
 //! What the broker has promised: for each queue and offset, which message it said it stored there. Eight bytes a
 //! message, so that tens of millions can be held against the queues in the end.
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::error::Result;
+use crate::fill;
+use crate::ledger::Counts;
 use crate::load::produce::Ack;
+use crate::load::{Lane, Plan};
 use crate::payload::Stamp;
+use crate::progress;
 
 pub struct Acknowledged {
     lanes: Vec<Vec<Entry>>,
@@ -14,6 +22,8 @@ pub struct Acknowledged {
 /// Identity of a message with the lowest bit telling whether it was read back; 0: nothing was acknowledged here.
 type Entry = u64;
 const FOUND: u64 = 1;
+/// Connections that read back.
+const READERS: usize = 4;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -21,6 +31,28 @@ pub struct Verdict {
     /// Another message lies where this one was acknowledged.
     pub changed: u64,
     pub given_twice: u64,
+}
+
+pub fn lock(acknowledged: &Mutex<Acknowledged>) -> MutexGuard<'_, Acknowledged> {
+    acknowledged.lock().expect("nobody panics while holding it")
+}
+
+/// Reads every lane from its first message to its end and holds what is found against what was promised.
+pub fn read_back(
+    broker: SocketAddr,
+    lanes: &[Lane],
+    acknowledged: &Arc<Mutex<Acknowledged>>,
+) -> Result<(Verdict, Counts)> {
+    let seen = acknowledged.clone();
+    let plan = Plan {
+        observer: Some(Box::new(move |lane, queue_offset, stamp: &Stamp| {
+            lock(&seen).found(lane, queue_offset, stamp);
+        })),
+        ..fill::reading(broker, lanes, READERS)
+    };
+    let outcome = progress::run("reading back", plan)?;
+    let counts = outcome.consumed.expect("the plan reads").counts;
+    Ok((lock(acknowledged).verdict(), counts))
 }
 
 impl Acknowledged {

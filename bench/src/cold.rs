@@ -1,0 +1,249 @@
+//! `cold`: a topic of many GB is read from its first message with nothing of it in the page cache, and held against the
+//! lower of two limits measured in the same run: how fast the disk is read from end to end, and how fast a topic is
+//! read that lies in memory. Every message is checked; the broker's count of stalls must not grow.
+
+use std::fmt::{self, Display, Formatter};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::broker_info::BrokerInfo;
+use crate::contender::{Contender, Orbit};
+use crate::disk::{self, Throughput};
+use crate::error::{Error, Result};
+use crate::fill;
+use crate::load::{self, Lane, Live, Plan};
+use crate::page_cache;
+use crate::process;
+use crate::progress::bar;
+use crate::report::{Figures, write_json};
+
+#[derive(Args)]
+pub struct Cold {
+    #[command(flatten)]
+    orbit: Orbit,
+    /// GB of log that are read
+    #[arg(long, default_value_t = 10.0)]
+    gb: f64,
+    /// MB of log that are read from memory, again and again
+    #[arg(long, default_value_t = 200.0)]
+    memory_mb: f64,
+    /// Connections that pull
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    readers: u16,
+    /// Fail below 80 % of the lower limit, and when a core was held up
+    #[arg(long)]
+    strict: bool,
+    /// Write the figures to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    messages: u64,
+    expected: u64,
+    cold_mib_per_second: f64,
+    memory_mib_per_second: f64,
+    disk_mib_per_second: f64,
+    /// Of the lower of both.
+    share: f64,
+    cpu_us_per_message: f64,
+    /// What the broker made the disks read for what was consumed; `None` if the kernel does not tell.
+    disk_read_share: Option<f64>,
+    /// `None` if the broker does not tell.
+    stalls: Option<f64>,
+}
+
+const SHARE_MIN: f64 = 0.8;
+/// Less than this was read from the disk: it was not cold.
+const DISK_READ_SHARE_MIN: f64 = 0.9;
+const MEMORY_READING: Duration = Duration::from_secs(5);
+/// Enough to know the disk's rate; the whole log would take as long as consuming it.
+const DISK_BYTES_MAX: u64 = 4 << 30;
+
+pub fn run(command: Cold) -> Result<()> {
+    let line = bar("cold");
+    line.enable_steady_tick(Duration::from_millis(200));
+    let folder = command.orbit.folder()?;
+    let (bytes, memory_bytes) = (command.gb * 1e9, command.memory_mb * 1e6);
+    disk::demand_room(folder.path(), (bytes + memory_bytes) as u64)?;
+    line.set_message("filling what is read cold");
+    let contender = command.orbit.recipe()?.start(&folder.path().join("cold"))?;
+    let cold = fill::make_topic(contender.broker, "Cold")?;
+    let expected = fill::with_messages(contender.broker, &cold, fill::messages_of(bytes as u64))?;
+
+    line.set_message("reading the disk");
+    let mut disk = Throughput::default();
+    let contender = contender.restart(|store| {
+        page_cache::forget(store)?;
+        let files = page_cache::files_under(&store.join("commitlog"))
+            .map_err(Error::io("listing the log's files"))?;
+        disk = disk::read_sequentially(&files, DISK_BYTES_MAX.min(bytes as u64))?;
+        // Reading past the cache leaves nothing in it, but file systems without such reads do.
+        page_cache::forget(store)
+    })?;
+
+    line.set_message("reading from memory");
+    let memory = fill::make_topic(contender.broker, "Memory")?;
+    fill::with_messages(
+        contender.broker,
+        &memory,
+        fill::messages_of(memory_bytes as u64),
+    )?;
+    let before = from_memory(&contender, &memory, &command)?;
+
+    line.set_message("reading cold");
+    let pid = contender.broker_pid();
+    let info_before = BrokerInfo::of(contender.broker)?;
+    let read_before = process::disk_read_bytes(pid);
+    let figures = read_once(&contender, &cold, &command)?;
+    let read_after = process::disk_read_bytes(pid);
+    let info_after = BrokerInfo::of(contender.broker)?;
+    let after = from_memory(&contender, &memory, &command)?;
+    line.finish_and_clear();
+    contender.stop()?;
+
+    let consumed = figures.consumed.as_ref().expect("the plan reads");
+    let mib = consumed.mib_per_second * figures.window_s;
+    let memory_mib_per_second = (before + after) / 2.0;
+    let disk_mib_per_second = disk.mib_per_second();
+    let report = Report {
+        messages: consumed.counts.messages,
+        expected,
+        cold_mib_per_second: consumed.mib_per_second,
+        memory_mib_per_second,
+        disk_mib_per_second,
+        share: consumed.mib_per_second / memory_mib_per_second.min(disk_mib_per_second),
+        cpu_us_per_message: figures
+            .server
+            .as_ref()
+            .map_or(0.0, |server| server.cpu_us_per_message),
+        disk_read_share: read_after
+            .zip(read_before)
+            .map(|(after, before)| (after - before) as f64 / f64::from(1 << 20) / mib),
+        stalls: info_after.grown_since(&info_before, BrokerInfo::STALLS),
+    };
+    println!("{report}");
+    write_json(command.json.as_deref(), &report)?;
+    report.judge(command.strict)
+}
+
+fn read_once(contender: &Contender, lanes: &[Lane], command: &Cold) -> Result<Figures> {
+    let readers = usize::from(command.readers);
+    let plan = Plan {
+        server_pid: Some(contender.broker_pid()),
+        ..fill::reading(contender.broker, lanes, readers)
+    };
+    fill::checked(&load::run(plan, &Live::default())?)
+}
+
+/// MiB a second over as many passes as fit the time.
+fn from_memory(contender: &Contender, lanes: &[Lane], command: &Cold) -> Result<f64> {
+    let (mut mib, mut seconds) = (0.0, 0.0);
+    while seconds < MEMORY_READING.as_secs_f64() / 2.0 {
+        let figures = read_once(contender, lanes, command)?;
+        let consumed = figures.consumed.as_ref().expect("the plan reads");
+        mib += consumed.mib_per_second * figures.window_s;
+        seconds += figures.window_s;
+    }
+    Ok(mib / seconds)
+}
+
+impl Report {
+    fn judge(&self, strict: bool) -> Result<()> {
+        let mut wrong = Vec::new();
+        if self.messages < self.expected {
+            wrong.push("messages are missing");
+        }
+        if strict && self.share < SHARE_MIN {
+            wrong.push("less than 80 % of the lower limit");
+        }
+        if strict && self.stalls.is_none() {
+            wrong.push("the broker does not tell its stalls");
+        }
+        if strict && self.stalls.is_some_and(|stalls| stalls > 0.0) {
+            wrong.push("a task held its core for more than 10 ms");
+        }
+        if strict
+            && self
+                .disk_read_share
+                .is_some_and(|share| share < DISK_READ_SHARE_MIN)
+        {
+            wrong.push("it was not read from the disk");
+        }
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Failed(wrong.join("; "))),
+        }
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, out: &mut Formatter) -> fmt::Result {
+        writeln!(
+            out,
+            "cold       {:.0} MiB/s, {} of {} messages, all checked, {:.2} µs CPU a message",
+            self.cold_mib_per_second, self.messages, self.expected, self.cpu_us_per_message
+        )?;
+        writeln!(
+            out,
+            "limits     {:.0} MiB/s the disk, {:.0} MiB/s from memory: {:.0} % of the lower (asked {:.0} %)",
+            self.disk_mib_per_second,
+            self.memory_mib_per_second,
+            self.share * 100.0,
+            SHARE_MIN * 100.0
+        )?;
+        write!(
+            out,
+            "broker     {} stalls over 10 ms, {} of what was consumed came from the disk",
+            self.stalls
+                .map_or("untold".into(), |stalls| stalls.to_string()),
+            self.disk_read_share
+                .map_or("untold".into(), |share| format!("{:.0} %", share * 100.0)),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(share: f64, stalls: Option<f64>) -> Report {
+        Report {
+            messages: 10,
+            expected: 10,
+            cold_mib_per_second: share * 100.0,
+            memory_mib_per_second: 200.0,
+            disk_mib_per_second: 100.0,
+            share,
+            cpu_us_per_message: 1.0,
+            disk_read_share: Some(1.0),
+            stalls,
+        }
+    }
+
+    #[test]
+    fn rate_and_stalls_are_asked_only_where_the_machine_is_ours() {
+        assert!(report(0.85, Some(0.0)).judge(true).is_ok());
+        for slow in [
+            report(0.7, Some(0.0)),
+            report(0.9, Some(1.0)),
+            report(0.9, None),
+        ] {
+            assert!(slow.judge(true).is_err());
+            assert!(slow.judge(false).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_missing_message_is_wrong_on_any_machine() {
+        let missing = Report {
+            messages: 9,
+            ..report(1.0, Some(0.0))
+        };
+        assert!(missing.judge(false).is_err());
+    }
+}

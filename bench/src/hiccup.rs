@@ -1,0 +1,135 @@
+//! A hiccup meter: one thread for each CPU that does nothing but sleep a millisecond by an absolute deadline and write
+//! down how late it woke. What it sees no program on these CPUs is spared; a broker is held against it. Also `hiccup`,
+//! the meter alone.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use clap::Args;
+use hdrhistogram::Histogram;
+use rustix::thread::{ClockId, clock_nanosleep_absolute};
+use rustix::time::{Timespec, clock_gettime};
+
+use crate::error::{Error, Result};
+use crate::load::new_histogram;
+use crate::process;
+use crate::report::{Latency, write_json};
+
+#[derive(Args)]
+pub struct Hiccup {
+    /// Seconds
+    #[arg(long, short = 't', default_value_t = 10.0)]
+    duration: f64,
+    /// Write the figures to this file
+    #[arg(long)]
+    json: Option<std::path::PathBuf>,
+}
+
+const PERIOD_NS: u64 = 1_000_000;
+
+/// Running until it is asked for what it saw.
+pub struct Meter {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Histogram<u64>>>,
+}
+
+impl Meter {
+    /// On every CPU that this process may use.
+    pub fn start() -> Result<Meter> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let spawn = |cpu: usize| {
+            let stop = stop.clone();
+            thread::Builder::new()
+                .name(format!("hiccup-{cpu}"))
+                .spawn(move || watch(cpu, &stop))
+        };
+        let threads = process::usable_cpus()
+            .into_iter()
+            .map(spawn)
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(Error::io("starting the hiccup meter"))?;
+        Ok(Meter { stop, threads })
+    }
+
+    /// What all CPUs together saw.
+    pub fn stop(self) -> Latency {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = new_histogram();
+        for thread in self.threads {
+            match thread.join() {
+                Ok(seen) => all.add(seen).expect("all have the same bounds"),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Latency::of(&all)
+    }
+}
+
+fn watch(cpu: usize, stop: &AtomicBool) -> Histogram<u64> {
+    // Without these it still measures, only less sharply.
+    let _ = process::pin(cpu);
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+    let mut seen = new_histogram();
+    let mut due_ns = now_ns() + PERIOD_NS;
+    while !stop.load(Ordering::Relaxed) {
+        let due = Timespec {
+            tv_sec: (due_ns / 1_000_000_000) as i64,
+            tv_nsec: (due_ns % 1_000_000_000) as _,
+        };
+        if clock_nanosleep_absolute(ClockId::Monotonic, &due).is_err() {
+            continue; // woken by a signal: the deadline still stands
+        }
+        let now_ns = now_ns();
+        due_ns = record(&mut seen, due_ns, now_ns);
+    }
+    seen
+}
+
+/// Enters this wake-up and all that came due while the thread slept; gives the next deadline.
+fn record(seen: &mut Histogram<u64>, mut due_ns: u64, now_ns: u64) -> u64 {
+    while due_ns <= now_ns {
+        seen.saturating_record(now_ns - due_ns);
+        due_ns += PERIOD_NS;
+    }
+    due_ns
+}
+
+fn now_ns() -> u64 {
+    let time = clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+pub fn run(command: Hiccup) -> Result<()> {
+    let meter = Meter::start()?;
+    thread::sleep(Duration::from_secs_f64(command.duration));
+    let seen = meter.stop();
+    println!("hiccups    {seen}");
+    write_json(command.json.as_deref(), &seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_sleep_counts_for_every_deadline_it_missed() {
+        let mut seen = new_histogram();
+        let next = record(&mut seen, PERIOD_NS, PERIOD_NS * 5 + 10_000);
+        assert_eq!((seen.len(), next), (5, PERIOD_NS * 6));
+        assert!(seen.max() >= 4 * PERIOD_NS && seen.min() <= 20_000);
+    }
+
+    #[test]
+    fn it_sees_about_one_deadline_a_millisecond_on_each_cpu() {
+        let meter = Meter::start().expect("threads can be started");
+        let began = now_ns();
+        while now_ns() - began < 100 * PERIOD_NS {
+            std::hint::spin_loop();
+        }
+        let seen = meter.stop();
+        assert!(seen.count > 0 && seen.max_us >= seen.p50_us);
+    }
+}
