@@ -174,13 +174,17 @@ pub(crate) fn sim() -> Option<Rc<sim::Core>> {
     })
 }
 
-/// The ring of the current core.
-pub(crate) fn ring() -> Rc<ring::Ring> {
+/// The ring of the current core, if it has one.
+pub(crate) fn find_ring() -> Option<Rc<ring::Ring>> {
     with_current(|core| match core.map(|core| &core.driver) {
         Some(Driver::Ring(ring)) => Some(ring.clone()),
         _ => None,
     })
-    .expect("sockets and file operations of a ring are used on a core started by reactor::run or launch")
+}
+
+/// The ring of the current core.
+pub(crate) fn ring() -> Rc<ring::Ring> {
+    find_ring().expect("sockets and file operations of a ring are used on a core started by reactor::run or launch")
 }
 
 /// Starts a task on this core.

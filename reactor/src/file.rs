@@ -4,10 +4,12 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::buffer::Buffer;
 use crate::core;
 use crate::driver::{ring, sim};
+use crate::looped_memory::LoopedMemory;
 use crate::mapping::Mapping;
 
 /// How to open a file. `direct` bypasses the page cache: buffers, offsets and lengths are then multiples of 4 KiB.
@@ -20,6 +22,13 @@ pub struct OpenOptions {
     pub truncate: bool,
     pub direct: bool,
     pub dsync: bool,
+}
+
+/// Bytes of looped memory. Its length may be zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LoopedPart {
+    pub offset: usize,
+    pub len: usize,
 }
 
 /// Send and Sync; share it with Arc. Closed when the last owner and the last operation are done.
@@ -60,6 +69,15 @@ impl File {
         match &self.0 {
             Body::Real(file) => file.allocate(len),
             Body::Sim(file) => file.allocate(len),
+        }
+    }
+
+    /// Makes a part of the file read as zeros and keeps its space, without writing it where the file system can.
+    /// `Unsupported` where it cannot. Blocks.
+    pub fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {
+        match &self.0 {
+            Body::Real(file) => file.zero_range(offset, len),
+            Body::Sim(file) => file.zero_range(offset, len),
         }
     }
 
@@ -114,6 +132,29 @@ impl File {
         match &self.0 {
             Body::Real(file) => file.write_at(buffer, offset).await,
             Body::Sim(file) => file.write_at(buffer, offset).await,
+        }
+    }
+
+    /// Writes bytes of looped memory, nothing copied, and then those of `tail`, all as one piece. `durable`: when this
+    /// resumes, they survive a power cut, as if the file had been opened with `dsync`. Nobody changes the bytes
+    /// meanwhile, not even after the future was dropped: the kernel may still read them.
+    pub async fn write_looped_at(
+        &self,
+        memory: &Arc<LoopedMemory>,
+        part: LoopedPart,
+        tail: Option<Buffer>,
+        offset: u64,
+        durable: bool,
+    ) -> (io::Result<()>, Option<Buffer>) {
+        match &self.0 {
+            Body::Real(file) => {
+                file.write_looped_at(memory, part, tail, offset, durable)
+                    .await
+            }
+            Body::Sim(file) => {
+                file.write_looped_at(memory, part, tail, offset, durable)
+                    .await
+            }
         }
     }
 

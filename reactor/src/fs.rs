@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use crate::core;
@@ -93,6 +94,14 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     }
 }
 
+/// Bytes in use on the file system `path` is on. Some of the rest may be for the superuser only.
+pub fn used_bytes(path: &Path) -> io::Result<u64> {
+    match core::sim() {
+        Some(core) => sim::fs::used_bytes(&core, path),
+        None => disk::used_bytes(path),
+    }
+}
+
 pub fn total_bytes(path: &Path) -> io::Result<u64> {
     match core::sim() {
         Some(core) => sim::fs::total_bytes(&core, path),
@@ -100,11 +109,18 @@ pub fn total_bytes(path: &Path) -> io::Result<u64> {
     }
 }
 
-/// Locks a file for this process, creating it, and writes the process id into it. `WouldBlock` if another holds it.
+/// Locks a file for this process, creating it, and writes the process id into it. `WouldBlock` if another holds it; a
+/// process that was killed holds it until the operations on files are over that the calling core has begun for it.
 pub fn lock(path: &Path) -> io::Result<LockFile> {
     let held = match core::sim() {
         Some(core) => Held::Sim(sim::fs::lock(&core, path)?),
-        None => Held::Real(disk::lock(path)?),
+        None => {
+            let file = disk::lock(path)?;
+            if let Some(ring) = core::find_ring() {
+                ring.hold(file.as_raw_fd());
+            }
+            Held::Real(disk::Locked(file))
+        }
     };
     Ok(LockFile { _held: held })
 }
@@ -116,7 +132,7 @@ pub struct LockFile {
 
 #[allow(dead_code)] // held, never read
 enum Held {
-    Real(fs::File),
+    Real(disk::Locked),
     Sim(sim::LockFile),
 }
 

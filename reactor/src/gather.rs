@@ -1,14 +1,26 @@
-//! What a gather write sends: some bytes of its own, then slices of mapped or buffered memory, nothing copied.
+//! What a gather write sends: some bytes of its own, then slices of mapped or buffered memory, or of bytes copied for it.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::buffer::Buffer;
 use crate::mapping::Mapping;
 
+/// Vectors for copies that a core keeps, whatever the number of its connections.
+const KEPT_COPIES_MAX: usize = 32;
+/// A vector that one large answer made larger than this is not kept.
+const KEPT_COPY_BYTES_MAX: usize = 256 << 10;
+
+thread_local! {
+    static KEPT_COPIES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Sent in this order: `head`, then every slice. The sources are kept alive until the kernel is done with them.
 #[derive(Default)]
 pub struct Gather {
     pub head: Vec<u8>,
+    /// What slices of [`Source::Copied`] point into: for memory that cannot wait until it is sent.
+    pub copied: Vec<u8>,
     pub sources: Vec<Source>,
     pub slices: Vec<Slice>,
 }
@@ -17,6 +29,8 @@ pub struct Gather {
 pub enum Source {
     Mapping(Arc<Mapping>),
     Buffer(Arc<Buffer>),
+    /// The gather's own `copied`.
+    Copied,
 }
 
 /// `len` bytes at `offset` of `sources[source]`.
@@ -41,8 +55,34 @@ impl Gather {
     /// Forgets everything but keeps the memory of its vectors.
     pub fn clear(&mut self) {
         self.head.clear();
+        self.copied.clear();
         self.sources.clear();
         self.slices.clear();
+    }
+
+    /// Where to append what is copied: a vector that was used before, if the core has one.
+    #[inline]
+    pub fn copy_space(&mut self) -> &mut Vec<u8> {
+        if self.copied.capacity() == 0
+            && let Some(kept) = KEPT_COPIES.with_borrow_mut(Vec::pop)
+        {
+            self.copied = kept;
+        }
+        &mut self.copied
+    }
+
+    /// Leaves the memory of the copies to the core's next gather.
+    pub(crate) fn give_back_copies(&mut self) {
+        let mut copied = std::mem::take(&mut self.copied);
+        copied.clear();
+        if copied.capacity() == 0 || copied.capacity() > KEPT_COPY_BYTES_MAX {
+            return;
+        }
+        KEPT_COPIES.with_borrow_mut(|kept| {
+            if kept.len() < KEPT_COPIES_MAX {
+                kept.push(copied);
+            }
+        });
     }
 
     /// Calls `each` with the head and then with every slice's bytes, in sending order.
@@ -68,6 +108,7 @@ impl Gather {
             // `bytes` checks the range.
             Source::Mapping(mapping) => unsafe { mapping.bytes(offset, len) },
             Source::Buffer(buffer) => &buffer[offset..offset + len],
+            Source::Copied => &self.copied[offset..offset + len],
         }
     }
 }
@@ -83,23 +124,24 @@ mod tests {
         buffer.copy_from_slice(b"01234567");
         let mut gather = Gather {
             head: b"head".to_vec(),
-            sources: vec![Source::Buffer(Arc::new(buffer))],
+            copied: b"copied".to_vec(),
+            sources: vec![Source::Buffer(Arc::new(buffer)), Source::Copied],
             slices: Vec::new(),
         };
-        for (offset, len) in [(4, 3), (0, 2)] {
+        for (source, offset, len) in [(0, 4, 3), (1, 0, 2), (0, 0, 2)] {
             gather.slices.push(Slice {
-                source: 0,
+                source,
                 offset,
                 len,
             });
         }
         let mut seen = Vec::new();
         gather.for_each_slice(|bytes| seen.extend_from_slice(bytes));
-        assert_eq!(seen, b"head45601");
+        assert_eq!(seen, b"head456co01");
         assert_eq!(gather.len(), seen.len());
         let mut copied = Vec::new();
         gather.copy_slices_to(&mut copied);
-        assert_eq!(copied, b"45601");
+        assert_eq!(copied, b"456co01");
         gather.clear();
         assert!(gather.is_empty());
     }

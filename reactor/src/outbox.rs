@@ -182,6 +182,7 @@ impl State {
 
     fn keep_gather(&self, mut gather: Gather) {
         gather.clear();
+        gather.give_back_copies();
         let mut gathers = self.gathers.borrow_mut();
         if gathers.len() < KEPT_GATHERS_MAX && gather.head.capacity() <= KEPT_CAPACITY_BYTES_MAX {
             gathers.push(gather);

@@ -69,6 +69,24 @@ pub fn wall_ms() -> i64 {
     core::with_current(|current| current.map(|core| core.wall_ms())).unwrap_or_else(wall_clock_ms)
 }
 
+/// The hour of the day, 0 to 23, at a time in milliseconds since the Unix epoch: the machine's local time. A simulated
+/// machine stands in Greenwich.
+pub fn local_hour(ms: i64) -> u8 {
+    let seconds = ms.div_euclid(1000);
+    let greenwich = (seconds.div_euclid(3600)).rem_euclid(24) as u8;
+    if core::sim().is_some() {
+        return greenwich;
+    }
+    // SAFETY: an all-zero tm is a valid value of plain integers and a null pointer.
+    let mut broken_down: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are good for the call.
+    let answer = unsafe { libc::localtime_r(&seconds, &mut broken_down) };
+    if answer.is_null() {
+        return greenwich; // A year that is none.
+    }
+    u8::try_from(broken_down.tm_hour).unwrap_or(greenwich)
+}
+
 pub(crate) fn monotonic() -> Instant {
     static START: OnceLock<std::time::Instant> = OnceLock::new();
     Instant(saturating_nanos(
@@ -86,6 +104,15 @@ pub(crate) fn wall_clock_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hours_follow_each_other_and_are_hours() {
+        let noon = 1_700_000_000_000;
+        let hours = [0, 1, 2].map(|hour| local_hour(noon + hour * 3_600_000));
+        assert!(hours.iter().all(|&hour| hour < 24));
+        assert_eq!((hours[0] + 1) % 24, hours[1]);
+        assert_eq!((hours[1] + 1) % 24, hours[2]);
+    }
 
     #[test]
     fn arithmetic_saturates_instead_of_wrapping() {

@@ -404,7 +404,7 @@ fn a_gather_of_more_slices_than_one_call_takes_arrives_in_order() {
         let mut gather = Gather {
             head: b"head of the answer".to_vec(),
             sources: vec![Source::Mapping(mapping)],
-            slices: Vec::new(),
+            ..Gather::default()
         };
         let mut expected = gather.head.clone();
         for slice in 0..3000usize {

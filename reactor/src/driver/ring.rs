@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -407,6 +407,14 @@ impl Ring {
                 .build()
                 .user_data(USER_DATA_IGNORED),
         );
+    }
+
+    /// Lets the ring hold on to an open file until its last operation is over, also those of a killed process.
+    pub(crate) fn hold(&self, fd: RawFd) {
+        let place = self.fixed.borrow_mut().insert(&self.uring.borrow(), fd);
+        if place.is_none() {
+            tracing::debug!("no place among the registered files");
+        }
     }
 
     fn close_fixed(&self, index: u32) {

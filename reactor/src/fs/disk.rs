@@ -41,6 +41,16 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Unlocked when dropped, whoever else has the open file.
+pub(super) struct Locked(pub(super) File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // SAFETY: flock only takes the descriptor, which is open. Nothing can be done about a failure.
+        unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
+    }
+}
+
 pub(super) fn lock(path: &Path) -> io::Result<File> {
     let mut file = File::options()
         .create(true)
@@ -67,6 +77,12 @@ pub(super) fn is_mount_point(directory: &Path) -> bool {
 pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
     let space = space(path)?;
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+pub(super) fn used_bytes(path: &Path) -> io::Result<u64> {
+    let space = space(path)?;
+    let blocks = space.f_blocks.saturating_sub(space.f_bfree);
+    Ok(blocks.saturating_mul(space.f_frsize))
 }
 
 pub(super) fn total_bytes(path: &Path) -> io::Result<u64> {

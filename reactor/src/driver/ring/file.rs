@@ -12,13 +12,23 @@ use io_uring::{opcode, squeue};
 
 use super::io_result;
 use super::op::Keep;
-use crate::buffer::Buffer;
+use crate::buffer::{ALIGNMENT_BYTES, Buffer};
 use crate::core;
-use crate::file::OpenOptions;
+use crate::file::{LoopedPart, OpenOptions};
+use crate::looped_memory::LoopedMemory;
 use crate::mapping::Mapping;
 
 /// One entry moves at most this much, a multiple of every block size: the kernel's own bound is just below 2 GiB.
 const BYTES_PER_CALL_MAX: usize = 1 << 30;
+
+/// A write from looped memory, and what it needs until the kernel is done.
+pub(super) struct LoopedWrite {
+    #[allow(dead_code)] // held, never read
+    memory: Arc<LoopedMemory>,
+    tail: Option<Buffer>,
+    /// What is left to be written.
+    rest: [libc::iovec; 2],
+}
 
 /// Send and Sync. Not tied to a ring: each operation runs on the ring of the core that starts it.
 pub(crate) struct File(Arc<fs::File>);
@@ -69,6 +79,22 @@ impl File {
                     };
                 }
                 _ => return Err(error),
+            }
+        }
+    }
+
+    pub(crate) fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {
+        let as_signed = |value| i64::try_from(value).map_err(|_| io::ErrorKind::InvalidInput);
+        let (offset, len) = (as_signed(offset)?, as_signed(len)?);
+        loop {
+            let mode = libc::FALLOC_FL_ZERO_RANGE;
+            // SAFETY: the descriptor is open.
+            if unsafe { libc::fallocate(self.fd(), mode, offset, len) } == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
             }
         }
     }
@@ -147,6 +173,55 @@ impl File {
         (Ok(written), buffer)
     }
 
+    pub(crate) async fn write_looped_at(
+        &self,
+        memory: &Arc<LoopedMemory>,
+        part: LoopedPart,
+        tail: Option<Buffer>,
+        offset: u64,
+        durable: bool,
+    ) -> (io::Result<()>, Option<Buffer>) {
+        // SAFETY: only the address is taken here; who writes to these bytes meanwhile is the caller's promise.
+        let bytes = unsafe { memory.bytes(part.offset, part.len) };
+        let mut write = Box::new(LoopedWrite {
+            rest: [iovec(bytes), iovec(tail.as_deref().unwrap_or_default())],
+            memory: memory.clone(),
+            tail,
+        });
+        let mut offset = offset;
+        let outcome = loop {
+            let vectors = write.rest.as_ptr();
+            let (skipped, count) = match write.rest.map(|part| part.iov_len > 0) {
+                [true, true] => (0, 2),
+                [true, false] => (0, 1),
+                [false, true] => (1, 1),
+                [false, false] => break Ok(()),
+            };
+            let entry = opcode::Writev::new(Fd(self.fd()), vectors.wrapping_add(skipped), count)
+                .offset(offset)
+                .rw_flags(if durable { libc::RWF_DSYNC } else { 0 })
+                .build();
+            let keep = Keep::Looped(self.0.clone(), write);
+            let (result, keep) = core::ring().start(keep, entry).await;
+            let Keep::Looped(_, returned) = keep else {
+                unreachable!("a write gives back what it kept");
+            };
+            write = returned;
+            match io_result(result) {
+                // Direct writes go on at a whole block: what is written twice is the same.
+                Ok(count) if count >= ALIGNMENT_BYTES => {
+                    let whole = count / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
+                    advance(&mut write.rest, whole);
+                    offset += whole as u64;
+                }
+                Ok(_) => break Err(io::Error::from(io::ErrorKind::WriteZero)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        (outcome, write.tail)
+    }
+
     pub(crate) async fn sync_data(&self) -> io::Result<()> {
         let entry = opcode::Fsync::new(Fd(self.fd()))
             .flags(FsyncFlags::DATASYNC)
@@ -167,5 +242,22 @@ impl File {
 
     fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+fn iovec(bytes: &[u8]) -> libc::iovec {
+    libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    }
+}
+
+fn advance(rest: &mut [libc::iovec; 2], mut written: usize) {
+    for part in rest {
+        let done = written.min(part.iov_len);
+        // SAFETY: stays inside the part, or at its end.
+        part.iov_base = unsafe { part.iov_base.cast::<u8>().add(done) }.cast();
+        part.iov_len -= done;
+        written -= done;
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::Ring;
+use super::file::LoopedWrite;
 use super::listener::Acceptor;
 use super::receive::Receiver;
 use super::send::GatherSend;
@@ -23,6 +24,7 @@ pub(super) enum Keep {
     Bytes(Rc<Handle>, Vec<u8>),
     Gather(Rc<Handle>, Box<GatherSend>),
     Buffer(Arc<std::fs::File>, Buffer),
+    Looped(Arc<std::fs::File>, Box<LoopedWrite>),
     File(Arc<std::fs::File>),
 }
 

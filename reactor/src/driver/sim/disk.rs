@@ -5,18 +5,21 @@
 
 mod content;
 mod file;
+mod in_flight;
 mod memory;
 mod names;
 
 use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use content::{Inode, Snapshot};
 pub(crate) use file::{File, Mapping};
+use in_flight::InFlight;
 use names::{Change, Names, parent};
 
 use super::{
@@ -39,6 +42,10 @@ pub(super) struct State {
     journal: Vec<Change>,
     /// Locked files, each with the number of its lock.
     locks: BTreeMap<PathBuf, u64>,
+    /// By number.
+    in_flight: BTreeMap<u64, InFlight>,
+    /// Memory with a name, which outlives processes.
+    memory: BTreeMap<PathBuf, OwnedFd>,
     next_number: u64,
     /// The process is being dropped: nothing it still does reaches the disk.
     frozen: bool,
@@ -54,6 +61,8 @@ impl Disk {
             durable_names: Names::default(),
             journal: Vec::new(),
             locks: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            memory: BTreeMap::new(),
             next_number: 0,
             frozen: false,
         }))
@@ -86,6 +95,11 @@ impl Disk {
             state.locks.clear();
             state.frozen = false;
         });
+    }
+
+    /// What the killed process had given the disk goes its own way.
+    pub(super) fn orphan_writes(&self) {
+        self.always(State::orphan_writes);
     }
 
     pub(super) fn set_faults(&self, faults: Faults) {
@@ -238,12 +252,27 @@ impl State {
 
     /// The number of a new lock on `path`.
     pub(super) fn lock(&mut self, path: &Path) -> io::Result<u64> {
-        if self.locks.contains_key(path) {
+        if self.locks.contains_key(path) || !self.orphans_have_landed() {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.next_number += 1;
         self.locks.insert(path.to_owned(), self.next_number);
         Ok(self.next_number)
+    }
+}
+
+/// Memory with a name.
+impl State {
+    pub(super) fn keep_memory(&mut self, path: &Path, fd: OwnedFd) {
+        self.memory.insert(path.to_owned(), fd);
+    }
+
+    pub(super) fn find_memory(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        self.memory.get(path).map(OwnedFd::try_clone).transpose()
+    }
+
+    pub(super) fn remove_memory(&mut self, path: &Path) {
+        self.memory.remove(path);
     }
 }
 
@@ -257,7 +286,7 @@ impl State {
         self.total_bytes().saturating_sub(self.used_bytes())
     }
 
-    fn used_bytes(&self) -> u64 {
+    pub(super) fn used_bytes(&self) -> u64 {
         self.names
             .files
             .values()
@@ -322,6 +351,8 @@ impl State {
 
     /// What comes back when the power does.
     fn power_cut(&mut self) {
+        self.memory.clear();
+        self.land_all();
         let kept = self.chance.below(self.journal.len() + 1);
         self.trace.fold_all([15, kept as u64]);
         for change in self.journal.drain(..).take(kept) {

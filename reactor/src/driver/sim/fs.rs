@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -89,8 +90,38 @@ pub(crate) fn free_bytes(core: &Rc<Core>, _path: &Path) -> io::Result<u64> {
     core.disk.with(|state| Ok(state.free_bytes()))
 }
 
+pub(crate) fn used_bytes(core: &Rc<Core>, _path: &Path) -> io::Result<u64> {
+    core.disk.with(|state| Ok(state.used_bytes()))
+}
+
 pub(crate) fn total_bytes(core: &Rc<Core>, _path: &Path) -> io::Result<u64> {
     core.disk.with(|state| Ok(state.total_bytes()))
+}
+
+/// Memory with a name: like a file that a power cut takes away.
+pub(crate) fn keep_memory(core: &Rc<Core>, path: &Path, fd: OwnedFd) -> io::Result<()> {
+    core.disk.with(|state| {
+        state.keep_memory(&normal(path), fd);
+        Ok(())
+    })
+}
+
+/// And its size.
+pub(crate) fn find_memory(core: &Rc<Core>, path: &Path) -> io::Result<Option<(OwnedFd, usize)>> {
+    let found = core.disk.with(|state| state.find_memory(&normal(path)))?;
+    let Some(fd) = found else {
+        return Ok(None);
+    };
+    let file = std::fs::File::from(fd);
+    let bytes = file.metadata()?.len() as usize;
+    Ok(Some((file.into(), bytes)))
+}
+
+pub(crate) fn remove_memory(core: &Rc<Core>, path: &Path) -> io::Result<()> {
+    core.disk.with(|state| {
+        state.remove_memory(&normal(path));
+        Ok(())
+    })
 }
 
 pub(crate) fn lock(core: &Rc<Core>, path: &Path) -> io::Result<LockFile> {

@@ -169,7 +169,7 @@ impl World {
     }
 
     /// Ends the node's processes in the middle of whatever they do: tasks are dropped, connections reset, locks
-    /// released. What was written to files and mappings stays as it was.
+    /// released. What was written to files and mappings stays as it was; direct writes in flight happen or do not.
     pub fn kill(&mut self, node: NodeId) {
         self.stop(node, true);
     }
@@ -236,6 +236,9 @@ impl World {
         disk.freeze();
         for running in registry.take_where(|placement| placement.node == node) {
             running.shut_down();
+        }
+        if has_power {
+            disk.orphan_writes();
         }
         disk.thaw();
     }

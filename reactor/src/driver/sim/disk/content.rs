@@ -14,7 +14,7 @@ use std::{
 use super::memory::{FILE_BYTES_MAX, Memory, PAGE_BYTES, Page};
 use crate::driver::sim::chance::{Chance, Trace};
 
-const SECTOR_BYTES: usize = 512;
+pub(super) const SECTOR_BYTES: usize = 512;
 const ZERO: Page = [0; PAGE_BYTES];
 
 pub(in crate::driver::sim) struct Inode {

@@ -11,7 +11,8 @@ use super::{Disk, content::Inode};
 use crate::{
     buffer::{ALIGNMENT_BYTES, Buffer},
     driver::sim::{Core, fs::normal},
-    file::OpenOptions,
+    file::{LoopedPart, OpenOptions},
+    looped_memory::LoopedMemory,
     timer::sleep,
 };
 
@@ -63,6 +64,20 @@ impl File {
         self.disk.with(|state| {
             state.reserve(&self.inode, len)?;
             self.inode.set_len(len.max(self.inode.len()))
+        })
+    }
+
+    pub(crate) fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {
+        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        self.require(self.options.write)?;
+        self.disk.with(|state| {
+            state.reserve(&self.inode, offset + len)?;
+            let end = offset + len;
+            for at in (offset..end).step_by(ZEROS.len()) {
+                let step = (end - at).min(ZEROS.len() as u64) as usize;
+                self.inode.write(&ZEROS[..step], at);
+            }
+            Ok(())
         })
     }
 
@@ -123,11 +138,50 @@ impl File {
         buffer: Buffer,
         offset: u64,
     ) -> (io::Result<usize>, Buffer) {
-        (self.write_and_wait(&buffer, offset).await, buffer)
+        let written = if self.options.direct {
+            let bytes = buffer.to_vec();
+            self.write_direct(bytes, offset, self.options.dsync).await
+        } else {
+            self.write_and_wait(&buffer, offset).await
+        };
+        (written.map(|()| buffer.len()), buffer)
+    }
+
+    pub(crate) async fn write_looped_at(
+        &self,
+        memory: &Arc<LoopedMemory>,
+        part: LoopedPart,
+        tail: Option<Buffer>,
+        offset: u64,
+        durable: bool,
+    ) -> (io::Result<()>, Option<Buffer>) {
+        let bytes = || {
+            // SAFETY: the caller promises that nobody changes these bytes, and the slice does not outlive this call.
+            let mut bytes = unsafe { memory.bytes(part.offset, part.len) }.to_vec();
+            bytes.extend_from_slice(tail.as_deref().unwrap_or_default());
+            bytes
+        };
+        let begun = bytes();
+        let written = self.write_direct(begun.clone(), offset, durable).await;
+        assert!(
+            begun == bytes(),
+            "the bytes at {offset} changed while they were being written"
+        );
+        (written, tail)
+    }
+
+    async fn write_direct(&self, bytes: Vec<u8>, offset: u64, durable: bool) -> io::Result<()> {
+        self.require(self.options.write)?;
+        self.require_aligned(bytes.len(), offset)?;
+        let number = self
+            .disk
+            .with(|state| state.begin_direct(&self.inode, bytes, offset, durable))?;
+        self.wait().await;
+        self.disk.with(|state| state.end_direct(number))
     }
 
     /// The bytes are in the cache at once, like those of a process killed in the middle: what waits is the answer.
-    async fn write_and_wait(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    async fn write_and_wait(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.write(bytes, offset)?;
         let snapshot = if self.options.dsync {
             Some(self.disk.with(|state| Ok(state.begin_sync(&self.inode)))?)
@@ -140,7 +194,7 @@ impl File {
             self.disk
                 .with(|state| state.end_sync(&self.inode, snapshot))?;
         }
-        Ok(bytes.len())
+        Ok(())
     }
 
     pub(crate) async fn sync_data(&self) -> io::Result<()> {

@@ -1,0 +1,399 @@
+//! Memory that is followed by its own beginning: a ring that has no seam for whoever reads or writes a piece of it. Behind
+//! the ring its first quarter is mapped once more, so pieces may be that long. It is shared memory: with a name in a memory file system it outlives the process, and the next one finds
+//! it. A head of some pages, mapped apart, says what is in it; its content is its user's business.
+//!
+//! ```text
+//!   file     | ring, `len` bytes | head |
+//!   memory   | ring | its first quarter again |     | head |
+//! ```
+
+use std::ffi::CString;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::slice;
+
+use crate::buffer::ALIGNMENT_BYTES;
+use crate::core;
+use crate::driver::sim;
+
+/// Mappings start here, so that the kernel can use pages of this size.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// How much of the ring is mapped again behind it.
+const OVERHANG_FRACTION: usize = 4;
+/// Pages are brought in this much at a time: each return from the kernel lets others run.
+const POPULATE_STEP_BYTES: usize = 4 << 20;
+
+/// Send and Sync: what may be read or written when is agreed by its users (see `bytes` and `bytes_mut`).
+pub struct LoopedMemory {
+    start: NonNull<u8>,
+    len: usize,
+    /// With the overhang.
+    mapped: usize,
+    head: NonNull<u8>,
+    head_bytes: usize,
+}
+
+// SAFETY: plain shared memory that any thread may reach; access goes through unsafe functions with their own rules.
+unsafe impl Send for LoopedMemory {}
+// SAFETY: as above.
+unsafe impl Sync for LoopedMemory {}
+
+impl fmt::Debug for LoopedMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoopedMemory({} bytes)", self.len)
+    }
+}
+
+impl LoopedMemory {
+    /// New memory with a name, zeroed and reserved: using it later cannot fail for lack of space. Replaces what had the
+    /// name before. Blocks.
+    pub fn create(path: &Path, len: usize, head_bytes: usize) -> io::Result<LoopedMemory> {
+        check_sizes(len, head_bytes);
+        let fd = match core::sim() {
+            Some(core) => {
+                let fd = memory_file(len + head_bytes)?;
+                sim::fs::keep_memory(&core, path, fd.try_clone()?)?;
+                fd
+            }
+            None => create_file(path, len + head_bytes)?,
+        };
+        LoopedMemory::map(fd.as_fd(), len, head_bytes)
+    }
+
+    /// The memory another process left under this name; `None` if there is none, or none that can be ours. Blocks.
+    pub fn find(path: &Path, head_bytes: usize) -> io::Result<Option<LoopedMemory>> {
+        let found = match core::sim() {
+            Some(core) => sim::fs::find_memory(&core, path)?,
+            None => find_file(path)?,
+        };
+        let Some((fd, bytes)) = found else {
+            return Ok(None);
+        };
+        let len = bytes.saturating_sub(head_bytes);
+        if len == 0 || !len.is_multiple_of(ALIGNMENT_BYTES) {
+            return Ok(None);
+        }
+        LoopedMemory::map(fd.as_fd(), len, head_bytes).map(Some)
+    }
+
+    /// Memory without a name: it ends with the process. Blocks.
+    pub fn anonymous(len: usize, head_bytes: usize) -> io::Result<LoopedMemory> {
+        check_sizes(len, head_bytes);
+        let fd = memory_file(len + head_bytes)?;
+        LoopedMemory::map(fd.as_fd(), len, head_bytes)
+    }
+
+    /// Takes the name away; the memory is given back when its last user is gone. Blocks.
+    pub fn remove(path: &Path) -> io::Result<()> {
+        let removed = match core::sim() {
+            Some(core) => sim::fs::remove_memory(&core, path),
+            None => fs::remove_file(path),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why memory in this directory would not outlive the process; `None` if it would. Blocks.
+    pub fn lost_in(directory: &Path) -> Option<String> {
+        match core::sim() {
+            Some(_) => None,
+            None => match file_system_magic(directory) {
+                Err(error) => Some(error.to_string()),
+                Ok(libc::TMPFS_MAGIC | libc::HUGETLBFS_MAGIC) => None,
+                Ok(_) => Some("it is not on a memory file system".to_owned()),
+            },
+        }
+    }
+
+    fn map(fd: BorrowedFd<'_>, len: usize, head_bytes: usize) -> io::Result<LoopedMemory> {
+        let overhang = overhang(len);
+        let mapped_bytes = len + overhang;
+        let reserved = mapped_bytes + HUGE_PAGE_BYTES;
+        let nowhere = ptr::null_mut();
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let area = map(nowhere, reserved, libc::PROT_NONE, kind, -1, 0)?;
+        let skipped = area.align_offset(HUGE_PAGE_BYTES);
+        // SAFETY: `reserved` has room for the alignment, and all addresses stay inside the area.
+        let (start, behind) = unsafe { (area.add(skipped), area.add(skipped + mapped_bytes)) };
+        unmap(area, skipped);
+        unmap(behind, HUGE_PAGE_BYTES - skipped);
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let over = libc::MAP_SHARED | libc::MAP_FIXED;
+        // SAFETY: inside the area.
+        let again = unsafe { start.add(len) };
+        let mapped = map(start, len, access, over, fd.as_raw_fd(), 0)
+            .and_then(|_| map(again, overhang, access, over, fd.as_raw_fd(), 0))
+            .and_then(|_| {
+                let shared = libc::MAP_SHARED;
+                map(nowhere, head_bytes, access, shared, fd.as_raw_fd(), len)
+            });
+        let head = mapped.inspect_err(|_| unmap(start, mapped_bytes))?;
+        let not_null = "the kernel maps nothing at address zero";
+        Ok(LoopedMemory {
+            start: NonNull::new(start).expect(not_null),
+            len,
+            mapped: mapped_bytes,
+            head: NonNull::new(head).expect(not_null),
+            head_bytes,
+        })
+    }
+
+    /// Bytes of the ring, once.
+    #[allow(clippy::len_without_is_empty)] // empty memory does not exist
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Pieces up to this length are contiguous, wherever they begin.
+    pub fn piece_bytes_max(&self) -> usize {
+        self.mapped - self.len
+    }
+
+    /// Bytes from `offset` on, across the ring's end if need be.
+    ///
+    /// # Safety
+    /// Nobody writes to these bytes while the slice lives.
+    #[inline]
+    pub unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
+        self.check(offset, len);
+        // SAFETY: the range lies inside the mappings; the caller keeps writers away.
+        unsafe { slice::from_raw_parts(self.start.as_ptr().add(offset), len) }
+    }
+
+    /// # Safety
+    /// Nobody else reads or writes these bytes while the slice lives.
+    #[allow(clippy::mut_from_ref)] // one writer and its readers share the memory; they agree on ranges
+    #[inline]
+    pub unsafe fn bytes_mut(&self, offset: usize, len: usize) -> &mut [u8] {
+        self.check(offset, len);
+        // SAFETY: the range lies inside the mappings; the caller has it to itself.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr().add(offset), len) }
+    }
+
+    /// The head's first byte; the head is aligned to a page.
+    pub fn head(&self) -> NonNull<u8> {
+        self.head
+    }
+
+    pub fn head_bytes(&self) -> usize {
+        self.head_bytes
+    }
+
+    /// Brings all pages into memory, as large ones where the kernel has them, so that using them costs no fault. Blocks.
+    pub fn populate(&self) -> io::Result<()> {
+        if let Err(error) = self.advise(0, self.mapped, libc::MADV_HUGEPAGE) {
+            tracing::debug!(%error, "this kernel has no huge pages for shared memory");
+        }
+        for offset in (0..self.mapped).step_by(POPULATE_STEP_BYTES) {
+            let step = POPULATE_STEP_BYTES.min(self.mapped - offset);
+            match self.advise(offset, step, libc::MADV_POPULATE_WRITE) {
+                // Kernels before 5.14 do not know it: then the first lap pays.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(()),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the pages from being swapped out, as far as this process may lock memory. Blocks.
+    pub fn lock(&self) -> io::Result<()> {
+        // SAFETY: our own mapping; locking changes no content.
+        match unsafe { libc::mlock(self.start.as_ptr().cast(), self.len) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn advise(&self, offset: usize, len: usize, advice: libc::c_int) -> io::Result<()> {
+        // SAFETY: whole pages of our own mappings; none of the advices used changes what their bytes are.
+        match unsafe { libc::madvise(self.start.as_ptr().add(offset).cast(), len, advice) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    #[inline]
+    fn check(&self, offset: usize, len: usize) {
+        assert!(
+            offset < self.len && len <= self.mapped - offset,
+            "{len} bytes at {offset} lie outside a ring of {}",
+            self.len
+        );
+    }
+}
+
+impl Drop for LoopedMemory {
+    fn drop(&mut self) {
+        unmap(self.start.as_ptr(), self.mapped);
+        unmap(self.head.as_ptr(), self.head_bytes);
+    }
+}
+
+fn overhang(len: usize) -> usize {
+    (len / OVERHANG_FRACTION).next_multiple_of(ALIGNMENT_BYTES)
+}
+
+fn check_sizes(len: usize, head_bytes: usize) {
+    let whole = |bytes: usize| bytes > 0 && bytes.is_multiple_of(ALIGNMENT_BYTES);
+    assert!(whole(len) && whole(head_bytes), "memory in whole pages");
+}
+
+fn map(
+    at: *mut u8,
+    len: usize,
+    access: libc::c_int,
+    kind: libc::c_int,
+    fd: libc::c_int,
+    offset: usize,
+) -> io::Result<*mut u8> {
+    // SAFETY: either at an address the kernel chooses, or over a reservation of ours.
+    let start = unsafe { libc::mmap(at.cast(), len, access, kind, fd, offset as libc::off_t) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(start.cast())
+}
+
+fn unmap(start: *mut u8, len: usize) {
+    if len > 0 {
+        // SAFETY: mapped by us with this length; nothing borrows from it any more.
+        unsafe { libc::munmap(start.cast(), len) };
+    }
+}
+
+/// A file of memory without a name.
+fn memory_file(bytes: usize) -> io::Result<OwnedFd> {
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"window".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else has.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let file = fs::File::from(fd);
+    file.set_len(bytes as u64)?;
+    Ok(file.into())
+}
+
+fn create_file(path: &Path, bytes: usize) -> io::Result<OwnedFd> {
+    LoopedMemory::remove(path)?;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    loop {
+        // SAFETY: the descriptor is open.
+        let answer = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) };
+        if answer == 0 {
+            return Ok(file.into());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            LoopedMemory::remove(path)?;
+            return Err(error);
+        }
+    }
+}
+
+/// Only a plain file that is this user's alone can hold what this user's process left.
+fn find_file(path: &Path) -> io::Result<Option<(OwnedFd, usize)>> {
+    let opened = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path);
+    let file = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let metadata = file.metadata()?;
+    // SAFETY: plain query.
+    let own = metadata.uid() == unsafe { libc::geteuid() };
+    if !own || !metadata.is_file() || metadata.permissions().mode() & 0o077 != 0 {
+        return Ok(None);
+    }
+    let bytes = usize::try_from(metadata.len()).map_err(io::Error::other)?;
+    Ok(Some((file.into(), bytes)))
+}
+
+fn file_system_magic(directory: &Path) -> io::Result<libc::c_long> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: an all-zero statfs is a valid value of plain integers.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a C string and the structure lives through the call.
+    match unsafe { libc::statfs(path.as_ptr(), &mut found) } {
+        0 => Ok(found.f_type),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEN: usize = 64 << 10;
+    const HEAD: usize = 4096;
+
+    #[test]
+    fn the_ring_has_no_seam() {
+        let memory = LoopedMemory::anonymous(LEN, HEAD).unwrap();
+        memory.populate().unwrap();
+        // SAFETY: nobody else uses the memory.
+        unsafe { memory.bytes_mut(LEN - 3, 6) }.copy_from_slice(b"abcdef");
+        // SAFETY: as above.
+        let (end, start) = unsafe { (memory.bytes(LEN - 3, 3), memory.bytes(0, 3)) };
+        assert_eq!((end, start), (b"abc".as_slice(), b"def".as_slice()));
+    }
+
+    #[test]
+    fn what_has_a_name_is_found_again_and_only_until_it_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory");
+        assert!(LoopedMemory::find(&path, HEAD).unwrap().is_none());
+        let memory = LoopedMemory::create(&path, LEN, HEAD).unwrap();
+        // SAFETY: nobody else uses the memory.
+        unsafe { memory.bytes_mut(LEN - 1, 2) }.copy_from_slice(b"ab");
+        // SAFETY: the head is a page of ours.
+        unsafe { memory.head().write(7) };
+        drop(memory);
+        let memory = LoopedMemory::find(&path, HEAD)
+            .unwrap()
+            .expect("it was left");
+        assert_eq!(memory.len(), LEN);
+        // SAFETY: nobody else uses the memory.
+        assert_eq!(unsafe { memory.bytes(0, 1) }, b"b");
+        // SAFETY: the head is a page of ours.
+        assert_eq!(unsafe { memory.head().read() }, 7);
+        LoopedMemory::remove(&path).unwrap();
+        LoopedMemory::remove(&path).unwrap();
+        assert!(LoopedMemory::find(&path, HEAD).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_not_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory");
+        drop(LoopedMemory::create(&path, LEN, HEAD).unwrap());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(LoopedMemory::find(&path, HEAD).unwrap().is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "lie outside a ring")]
+    fn more_than_the_ring_is_refused() {
+        let memory = LoopedMemory::anonymous(LEN, HEAD).unwrap();
+        // SAFETY: nobody else uses the memory.
+        let _ = unsafe { memory.bytes(LEN - 1, memory.piece_bytes_max() + 2) };
+    }
+}
