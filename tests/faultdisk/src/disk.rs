@@ -232,6 +232,13 @@ impl Disk {
         }
     }
 
+    pub fn flush_trace(&mut self) -> io::Result<()> {
+        match &mut self.recorder {
+            Some(recorder) => recorder.flush(),
+            None => Ok(()),
+        }
+    }
+
     pub fn mark(&mut self, text: String) -> Result<()> {
         self.record(|| Event::Mark(text))
     }

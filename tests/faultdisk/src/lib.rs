@@ -15,6 +15,7 @@ pub mod disk;
 pub mod faults;
 pub mod mount;
 pub mod names;
+pub mod replay;
 pub mod sector;
 pub mod signals;
 pub mod trace;

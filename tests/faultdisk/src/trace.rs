@@ -27,7 +27,7 @@ pub enum Event {
         id: Id,
         len: u64,
     },
-    /// A range became durable by itself (O_DSYNC), and the length as far as it needs it.
+    /// A range became durable by itself (O_DSYNC), and the length if it is needed to find it.
     SyncRange {
         id: Id,
         offset: u64,

@@ -77,13 +77,13 @@ impl Undo {
         self.len = None;
     }
 
-    /// These bytes are durable, and the length as far as they need it. Nothing is said about others.
+    /// These bytes are durable, and the length if they need it to be found. Nothing is said about others.
     pub fn range_synced(&mut self, offset: u64, len: u64) {
         for number in touched(offset, len) {
             self.sectors.remove(&number);
         }
-        if let Some(durable) = &mut self.len {
-            *durable = (*durable).max(offset + len);
+        if self.len.is_some_and(|durable| durable < offset + len) {
+            self.len = None;
         }
     }
 

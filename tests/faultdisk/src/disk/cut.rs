@@ -1,5 +1,7 @@
 //! The power cut: everything unsynced is decided by a seed, and what is left is all there is.
 
+use std::io;
+
 use super::{Disk, Result, errno};
 use crate::chance::Odds;
 use crate::names::{Id, Names};
@@ -37,6 +39,19 @@ impl Disk {
             "seed {seed}: {lost} of {asked} unsynced sectors and {} of {names} names are gone",
             names - kept
         ))
+    }
+
+    /// A cut that leaves nothing unsynced.
+    pub fn worst_cut(&mut self) -> io::Result<()> {
+        for content in self.files.values_mut() {
+            content.cut(|| false)?;
+            content.handles = 0;
+        }
+        self.names = Names::restart(self.names.after_cut(|_| false));
+        self.tidy();
+        self.count_space();
+        self.cuts += 1;
+        Ok(())
     }
 
     /// After a cut nobody remembers what was allocated: everything up to a file's end counts.

@@ -64,9 +64,7 @@ impl Disk {
 
     /// The disk goes out of use in peace: everything is written, and found in the backing directory under its name.
     pub fn close(&mut self) -> io::Result<()> {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.flush()?;
-        }
+        self.flush_trace()?;
         for path in self.names.live().directory_paths() {
             fs::create_dir_all(self.backing.join(path))?;
         }

@@ -33,14 +33,6 @@ impl Fixture {
         let command = crate::faults::parse(line).expect("a command");
         self.disk.command(command).expect("it can be done");
     }
-
-    /// A cut that leaves nothing unsynced.
-    fn worst_cut(&mut self) {
-        for content in self.disk.files.values_mut() {
-            content.cut(|| false).expect("the object can be written");
-        }
-        self.disk.names = Names::restart(self.disk.names.after_cut(|_| false));
-    }
 }
 
 #[test]
@@ -52,7 +44,7 @@ fn what_was_synced_survives_the_worst_cut_and_nothing_else_does() {
     disk.disk.sync_directory(ROOT).expect("well");
     disk.write(id, 1000, &[2; 3000]);
     disk.file("other");
-    disk.worst_cut();
+    disk.disk.worst_cut().expect("the objects can be written");
     assert_eq!(disk.content("log"), Some(vec![1; 2000]));
     assert_eq!(disk.content("other"), None);
 }
@@ -63,7 +55,7 @@ fn a_synced_file_without_a_synced_name_is_gone() {
     let id = disk.file("log");
     disk.write(id, 0, b"bytes");
     disk.disk.sync(id, SyncOf::File).expect("well");
-    disk.worst_cut();
+    disk.disk.worst_cut().expect("the objects can be written");
     assert_eq!(disk.content("log"), None);
 }
 
@@ -76,7 +68,7 @@ fn a_durable_write_leaves_earlier_ones_in_danger() {
     disk.write(id, 512, &[2; 512]);
     disk.disk.write_is_durable(id, 512, 512).expect("well");
     disk.disk.sync(id, SyncOf::DurableHandle).expect("well");
-    disk.worst_cut();
+    disk.disk.worst_cut().expect("the objects can be written");
     let expected = [[0; 512], [2; 512]].concat();
     assert_eq!(disk.content("log"), Some(expected));
 }
