@@ -8,10 +8,14 @@ use crate::{Queue, QueueNo};
 use protocol::record::Placed;
 
 /// Encoded records, ready but for queue offset, log offset and store time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
-    /// The shard it belongs to; the store does not look at it.
+    /// The shard it belongs to; the store does not look at it, nor at the next two.
     pub shard: u16,
+    /// Its senders are told when the records are released; otherwise as soon as they are laid.
+    pub wait: bool,
+    /// Released was not soon enough: the records are stored, and may still become durable.
+    pub late: bool,
     pub(crate) bytes: Vec<u8>,
     pub(crate) items: Vec<Item>,
 }
@@ -44,6 +48,8 @@ impl Batch {
     pub fn new(shard: u16) -> Batch {
         Batch {
             shard,
+            wait: true,
+            late: false,
             bytes: Vec::new(),
             items: Vec::new(),
         }
@@ -51,6 +57,7 @@ impl Batch {
 
     /// Forgets the records, keeps the memory.
     pub fn clear(&mut self) {
+        self.late = false;
         self.bytes.clear();
         self.items.clear();
     }
@@ -70,6 +77,18 @@ impl Batch {
 
     pub fn items(&self) -> &[Item] {
         &self.items
+    }
+
+    /// Whether any of the records was taken.
+    pub fn has_taken(&self) -> bool {
+        self.items.iter().any(|item| item.error.is_none())
+    }
+
+    /// None of the records counts any more, although they may be in the log.
+    pub fn refuse(&mut self, error: AppendError) {
+        for item in &mut self.items {
+            item.error.get_or_insert(error);
+        }
     }
 
     /// Adds the record that `encode` writes to the end of the vector it is given.

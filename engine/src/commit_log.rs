@@ -49,6 +49,13 @@ pub struct Poison {
     pub error: io::Error,
 }
 
+/// What was made durable since the store was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushStats {
+    pub flushes: u64,
+    pub bytes: u64,
+}
+
 /// The log's segments and how far it has come. The writer's core stores, any core loads.
 pub struct CommitLog {
     segments: Segments,
@@ -62,6 +69,9 @@ pub struct CommitLog {
     /// End of what readers may see; always the end of a record. Stored by the writer only.
     released: AtomicU64,
     poison: OnceLock<Poison>,
+    /// How often `flushed` has moved.
+    flushes: AtomicU64,
+    flushed_at_open: LogOffset,
     /// What lies below was not touched since the process began, and may be on the disk only.
     warm_from: LogOffset,
 }
@@ -85,6 +95,8 @@ impl CommitLog {
             flushed: AtomicU64::new(checked.0),
             released: AtomicU64::new(written.0),
             poison: OnceLock::new(),
+            flushes: AtomicU64::new(0),
+            flushed_at_open: checked,
         }
     }
 
@@ -124,6 +136,13 @@ impl CommitLog {
     pub fn hot_from(&self, hot_bytes: u64) -> LogOffset {
         let tail = self.written().0.saturating_sub(hot_bytes);
         self.warm_from.max(LogOffset(tail))
+    }
+
+    pub fn flush_stats(&self) -> FlushStats {
+        FlushStats {
+            flushes: self.flushes.load(Ordering::Relaxed),
+            bytes: self.flushed().0 - self.flushed_at_open.0,
+        }
     }
 
     pub fn poison(&self) -> Option<&Poison> {
@@ -169,7 +188,9 @@ impl CommitLog {
             flushed <= self.on_disk(),
             "what is flushed is on disk, and was written before"
         );
-        self.flushed.fetch_max(flushed.0, Ordering::AcqRel);
+        if self.flushed.fetch_max(flushed.0, Ordering::AcqRel) < flushed.0 {
+            self.flushes.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A write or a sync failed. Said once, loudly; the first reason stays.

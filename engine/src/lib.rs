@@ -35,7 +35,7 @@ mod writer;
 
 pub use append::AppendError;
 pub use batch::{Batch, Item};
-pub use commit_log::{Poison, ReleaseAt};
+pub use commit_log::{FlushStats, Poison, ReleaseAt};
 pub use config::{Config, FlushConfig, FlusherKind};
 pub use queue::Queue;
 pub use read::{Cold, Found, Read, ReadLimits};

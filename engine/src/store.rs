@@ -1,7 +1,7 @@
 //! The store as every core shares it: opening, the queues, the watermarks.
 
 use crate::LogOffset;
-use crate::commit_log::{CommitLog, Poison};
+use crate::commit_log::{CommitLog, FlushStats, Poison, ReleaseAt};
 use crate::config::Config;
 use crate::layout::Layout;
 use crate::queue::{Queue, Registry};
@@ -119,9 +119,18 @@ impl Store {
         self.log.released()
     }
 
+    /// When senders may be told and readers may see.
+    pub fn release_at(&self) -> ReleaseAt {
+        self.log.release_at()
+    }
+
     /// Everything below survives a power cut.
     pub fn flushed(&self) -> LogOffset {
         self.log.flushed()
+    }
+
+    pub fn flush_stats(&self) -> FlushStats {
+        self.log.flush_stats()
     }
 
     /// Start of the oldest segment.

@@ -191,6 +191,9 @@ impl Writer {
         // The blank's header may lie behind what has been checked so far.
         let end = self.tail.position() + END_BLANK_BYTES;
         while end > self.ahead.limit() {
+            if self.store.log().is_poisoned() {
+                return Err(AppendError::Poisoned);
+            }
             self.ahead.moved(end).await;
         }
         let next = self.ahead.next().await?;
@@ -251,6 +254,10 @@ impl Writer {
             queue.touched = false;
             add_wakes(&queue.queue, &mut self.wakes);
         }
+    }
+
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
     /// End of what has been appended, visible or not.

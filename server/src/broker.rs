@@ -99,6 +99,7 @@ impl Broker {
         config_file: Option<PathBuf>,
     ) -> Result<Self, StartError> {
         let settings = Arc::new(settings);
+        let published = Published::new(Arc::clone(&settings));
         let plan = Plan::of(&settings, reactor::cpu_count());
         check_ports(&settings)?;
         let name_server = embedded_name_server(&settings)?;
@@ -106,7 +107,7 @@ impl Broker {
         let mut other_cores = OtherCores::default();
 
         let opened = open_store(
-            &settings,
+            &published,
             &plan,
             inboxes.writer,
             &addresses,
@@ -118,7 +119,7 @@ impl Broker {
             source,
         })?;
         let shared = Shared {
-            settings: Published::new(Arc::clone(&settings)),
+            settings: published,
             store,
             topics: Published::new(loaded.tables.topics.snapshot()),
             groups: Published::new(loaded.tables.groups.snapshot()),
@@ -254,22 +255,24 @@ fn mailboxes(shards: usize) -> (Addresses, Inboxes) {
 
 /// Opens the store on the core that will write it, and leaves the writer running there.
 async fn open_store(
-    settings: &Settings,
+    settings: &Published<Arc<Settings>>,
     plan: &Plan,
     inbox: Receiver<ToWriter>,
     addresses: &Addresses,
     other_cores: &mut OtherCores,
 ) -> Result<Arc<Store>, StartError> {
-    let config = store_config(settings, plan);
+    let settings = settings.clone();
+    let config = store_config(&settings.load(), plan);
     let shards = addresses.shards.clone();
     let (reply, opened) = oneshot();
     match &plan.writer {
         None => {
-            reactor::spawn("writer", write(config, inbox, shards, reply));
+            reactor::spawn("writer", write(config, inbox, shards, settings, reply));
         }
         Some(core) => {
             let core = core.config("writer");
-            let handle = reactor::launch(core, move || write(config, inbox, shards, reply))?;
+            let handle =
+                reactor::launch(core, move || write(config, inbox, shards, settings, reply))?;
             other_cores.handles.push(handle);
         }
     }
@@ -280,6 +283,7 @@ async fn write(
     config: engine::Config,
     inbox: Receiver<ToWriter>,
     shards: Vec<Sender<ToShard>>,
+    settings: Published<Arc<Settings>>,
     reply: Reply<Result<Arc<Store>, OpenError>>,
 ) {
     let report = |progress: engine::Progress| {
@@ -289,7 +293,7 @@ async fn write(
     match Store::open(config, report).await {
         Ok((store, writer)) => {
             reply.send(Ok(store));
-            writer::run(writer, inbox, shards).await;
+            writer::run(writer, inbox, shards, settings).await;
         }
         Err(error) => reply.send(Err(error)),
     }
@@ -299,6 +303,7 @@ fn store_config(settings: &Settings, plan: &Plan) -> engine::Config {
     engine::Config {
         log_dirs: settings.log_dirs.clone(),
         segment_bytes: settings.segment_bytes,
+        sync_flush: settings.sync_flush,
         flush: FlushConfig {
             interval_ms: settings.flush_interval_ms,
             least_pages: settings.flush_least_pages,

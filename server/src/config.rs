@@ -128,6 +128,9 @@ pub struct Settings {
     pub store_root: PathBuf,
     pub log_dirs: Vec<PathBuf>,
     pub segment_bytes: u64,
+    pub sync_flush: bool,
+    /// After so long a sender is told that its message is stored and not yet durable.
+    pub sync_flush_timeout_ms: u64,
     pub flush_interval_ms: u64,
     pub flush_least_pages: u64,
     pub flush_thorough_ms: u64,
@@ -311,6 +314,8 @@ impl Settings {
             store_root,
             log_dirs,
             segment_bytes: v.number("mappedFileSizeCommitLog")?,
+            sync_flush: v.text("flushDiskType") == "SYNC_FLUSH",
+            sync_flush_timeout_ms: v.number("syncFlushTimeout")?,
             flush_interval_ms: v.number("flushIntervalCommitLog")?,
             flush_least_pages: v.number("flushCommitLogLeastPages")?,
             flush_thorough_ms: v.number("flushCommitLogThoroughInterval")?,

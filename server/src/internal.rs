@@ -54,7 +54,8 @@ impl Appender {
         self.batch.as_ref().map_or(0, |batch| batch.bytes_len())
     }
 
-    /// Appends what was added, in order, and says what became of each.
+    /// Appends what was added, in order, and says what became of each once that is as safe as this store makes it:
+    /// what the broker does next (moving on, answering a consumer) must not outlive the message.
     pub async fn append(&mut self) -> Vec<Result<Appended, NotAppended>> {
         let Some(batch) = self.batch.take() else {
             return Vec::new();

@@ -1,40 +1,70 @@
 //! The writer core's task: everything that waits is appended, published at once, and handed back to where it came from.
 //!
-//! It owns the store's `Writer` and nothing else. It waits for shards only: their mailbox tasks never wait for it.
+//! It owns the store's `Writer`. Where senders wait for the disk, batches wait in `held`, and another task of this core hands
+//! them back. Both wait for shards only: their mailbox tasks never wait for the writer.
 
-use engine::{Batch, QueueNo, Writer};
+mod held;
+mod waiting;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use engine::{Batch, LogOffset, QueueNo, ReleaseAt, Writer};
 use reactor::mailbox::{Receiver, Reply, Sender, TrySendError};
 
+use crate::config::Settings;
 use crate::messages::{ToShard, ToWriter, WRITER_INBOX_BATCHES_MAX};
+use crate::published::Published;
+use held::Held;
 
 /// Runs until it is told to stop, or until nobody is left who could send.
-pub async fn run(mut writer: Writer, mut inbox: Receiver<ToWriter>, shards: Vec<Sender<ToShard>>) {
-    let mut waiting = Vec::with_capacity(WRITER_INBOX_BATCHES_MAX);
+pub async fn run(
+    mut writer: Writer,
+    mut inbox: Receiver<ToWriter>,
+    shards: Vec<Sender<ToShard>>,
+    settings: Published<Arc<Settings>>,
+) {
+    let shards = Rc::new(shards);
+    let held = match writer.store().release_at() {
+        ReleaseAt::Written => None,
+        _ => Some(Held::start(&writer, Rc::clone(&shards), settings)),
+    };
+    let mut arrived = Vec::with_capacity(WRITER_INBOX_BATCHES_MAX);
     let mut turn = Turn::default();
     let mut stop = None;
     while stop.is_none()
         && inbox
-            .recv_many(&mut waiting, WRITER_INBOX_BATCHES_MAX)
+            .recv_many(&mut arrived, WRITER_INBOX_BATCHES_MAX)
             .await
             > 0
     {
-        for message in waiting.drain(..) {
-            match message {
-                ToWriter::Append(mut batch) => {
-                    writer.append(&mut batch).await;
-                    turn.to_shards.push(batch);
+        for message in arrived.drain(..) {
+            let (mut batch, reply) = match message {
+                ToWriter::Append(batch) => (batch, None),
+                ToWriter::AppendInternal { batch, reply } => (batch, Some(reply)),
+                ToWriter::Stop(reply) => {
+                    stop = Some(reply);
+                    continue;
                 }
-                ToWriter::AppendInternal { mut batch, reply } => {
-                    writer.append(&mut batch).await;
-                    turn.to_internal.push((batch, reply));
-                }
-                ToWriter::Stop(reply) => stop = Some(reply),
-            }
+            };
+            writer.append(&mut batch).await;
+            turn.appended
+                .push((Back { batch, reply }, writer.appended()));
         }
         // Readers see the messages before their senders are told.
         writer.publish();
-        turn.wake_parked(&mut writer, &shards).await;
-        turn.hand_back(&shards).await;
+        writer.take_wakes(&mut turn.wakes);
+        wake_parked(&mut turn.wakes, &shards).await;
+        match &held {
+            None => turn.hand_back(&shards).await,
+            Some(held) => {
+                turn.hold(held).await;
+                held.room().await;
+            }
+        }
+    }
+    if let Some(held) = held {
+        held.all_handed_back().await;
     }
     let closed = writer.close().await;
     if let Err(error) = &closed {
@@ -48,28 +78,56 @@ pub async fn run(mut writer: Writer, mut inbox: Receiver<ToWriter>, shards: Vec<
 /// What one turn leaves to be told. Kept from turn to turn for its memory.
 #[derive(Default)]
 struct Turn {
-    #[allow(clippy::vec_box)] // they travel in their boxes
-    to_shards: Vec<Box<Batch>>,
-    to_internal: Vec<(Box<Batch>, Reply<Box<Batch>>)>,
+    /// Each with the end of the log behind it.
+    appended: Vec<(Back, LogOffset)>,
     wakes: Vec<(usize, QueueNo)>,
 }
 
 impl Turn {
-    async fn wake_parked(&mut self, writer: &mut Writer, shards: &[Sender<ToShard>]) {
-        writer.take_wakes(&mut self.wakes);
-        for (shard, queue) in self.wakes.drain(..) {
-            tell(&shards[shard], ToShard::Wake(queue)).await;
+    async fn hand_back(&mut self, shards: &[Sender<ToShard>]) {
+        for (back, _) in self.appended.drain(..) {
+            back.give(shards).await;
         }
     }
 
-    async fn hand_back(&mut self, shards: &[Sender<ToShard>]) {
-        for batch in self.to_shards.drain(..) {
-            let shard = &shards[usize::from(batch.shard)];
-            tell(shard, ToShard::Appended(batch)).await;
+    /// Only those who wait for the disk are held, and only if anything of theirs is on the way there.
+    async fn hold(&mut self, held: &Held) {
+        let deadline = held.deadline();
+        for (back, end) in self.appended.drain(..) {
+            if !back.batch.wait || !back.batch.has_taken() {
+                back.give(held.shards()).await;
+                continue;
+            }
+            // The broker's own appends have nobody who would give up and try elsewhere.
+            let deadline = back.reply.is_none().then_some(deadline);
+            held.push(back, end, deadline);
         }
-        for (batch, reply) in self.to_internal.drain(..) {
-            reply.send(batch);
+        // What was appended while the log was poisoned must not wait for a release that never comes.
+        held.settle().await;
+    }
+}
+
+/// An appended batch, and where it goes back to: its shard, unless there is a reply.
+struct Back {
+    batch: Box<Batch>,
+    reply: Option<Reply<Box<Batch>>>,
+}
+
+impl Back {
+    async fn give(self, shards: &[Sender<ToShard>]) {
+        match self.reply {
+            Some(reply) => reply.send(self.batch),
+            None => {
+                let shard = &shards[usize::from(self.batch.shard)];
+                tell(shard, ToShard::Appended(self.batch)).await;
+            }
         }
+    }
+}
+
+async fn wake_parked(wakes: &mut Vec<(usize, QueueNo)>, shards: &[Sender<ToShard>]) {
+    for (shard, queue) in wakes.drain(..) {
+        tell(&shards[shard], ToShard::Wake(queue)).await;
     }
 }
 

@@ -234,7 +234,7 @@ pub static KEYS: &[Key] = &[
     key("flushConsumeQueueLeastPages", "2", COUNT, Tuning),
     key("flushConsumeQueueThoroughInterval", "60000", MILLIS, Tuning),
     key("flushLeastPagesWhenWarmMapedFile", "4096", COUNT, Tuning),
-    key("syncFlushTimeout", "5000", MILLIS, Tuning),
+    key("syncFlushTimeout", "5000", Int(1, 3_600_000), Live),
     key("putMessageTimeout", "8000", MILLIS, Tuning),
     key("maxRecoveryCommitlogFiles", "30", COUNT, Tuning),
     key("checkCRCOnRecover", "true", Bool, Tuning),

@@ -118,7 +118,6 @@ fn bad_values_are_refused_with_key_value_and_range() {
     );
     assert!(refused("namesrvAddr=localhost").starts_with("namesrvAddr=localhost: expected"));
     assert!(refused("brokerIP1=here").contains("expected an IP address"));
-    assert!(refused("flushDiskType=SYNC_FLUSH").contains("only ASYNC_FLUSH"));
     assert!(refused("brokerRole=SLAVE").contains("does not replicate"));
     assert!(refused("messageDelayLevel=1s 2y").contains("expected durations"));
 }

@@ -230,12 +230,6 @@ impl Values<'_> {
 
     /// A weaker guarantee than the one asked for is never given silently.
     pub fn refuse_what_would_break_a_promise(&self) -> Result<(), Invalid> {
-        if self.text("flushDiskType") == "SYNC_FLUSH" {
-            return Err(self.invalid(
-                "flushDiskType",
-                "this version acknowledges before the disk has it: only ASYNC_FLUSH is possible",
-            ));
-        }
         if self.text("flusher") != "mmap" {
             return Err(self.invalid("flusher", "this version has the mmap flusher only"));
         }

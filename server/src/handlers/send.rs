@@ -11,12 +11,14 @@ mod single;
 
 use std::rc::Rc;
 
+use engine::ReleaseAt;
 use protocol::body::topic_config::TopicFilterType;
 use protocol::code::response;
 use protocol::header::send::SendHeader;
 use protocol::{Asked, Command, names, permission, sysflag};
 
 pub use acknowledge::acknowledge;
+use properties::Facts;
 
 use crate::config::Settings;
 use crate::handlers::missing::{self, Missing, NotDone};
@@ -48,6 +50,7 @@ fn attempt(
 ) -> Result<(), NotDone> {
     let header = SendHeader::from(command)
         .map_err(|error| NotDone::refused(response::SYSTEM_ERROR, error.to_string()))?;
+    check_store(shard)?;
     let views = shard.views.borrow();
     let settings: &Settings = views.settings.value();
     let topic = find_topic(shard, &views, &header)?;
@@ -67,6 +70,14 @@ fn attempt(
         batch::take(&send)
     } else {
         single::take(&send)
+    }
+}
+
+/// Once the log has failed there is no need to ask the writer.
+fn check_store(shard: &Shard) -> Result<(), NotDone> {
+    match shard.shared.store.poison() {
+        None => Ok(()),
+        Some(why) => Err(NotDone::Refused(acknowledge::not_available(why))),
     }
 }
 
@@ -131,6 +142,12 @@ fn any_queue(queues: i32) -> u32 {
 }
 
 impl Sending<'_> {
+    /// Whether the answer waits until the message is as safe as this store makes it.
+    fn waits(&self, facts: &Facts) -> bool {
+        let store = &self.shard.shared.store;
+        !facts.no_wait || store.release_at() == ReleaseAt::Written
+    }
+
     fn sys_flag(&self) -> i32 {
         let multi_tag = self.topic.config().topic_filter_type == TopicFilterType::MultiTag;
         self.header.sys_flag | if multi_tag { sysflag::MULTI_TAGS } else { 0 }

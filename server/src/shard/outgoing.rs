@@ -4,6 +4,7 @@
 //! When the writer's inbox is full the gate closes and connections stop reading; nothing is refused, nothing piles up.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use engine::Batch;
@@ -25,6 +26,8 @@ pub struct Outgoing {
     shard: u16,
     writer: Sender<ToWriter>,
     open: RefCell<Box<Batch>>,
+    /// Closed because what came next is acknowledged at another time; they leave before the open one.
+    closed: RefCell<VecDeque<Box<Batch>>>,
     #[allow(clippy::vec_box)] // they travel in their boxes
     spare: RefCell<Vec<Box<Batch>>>,
     /// The flushing task has been told of the open batch.
@@ -42,6 +45,7 @@ impl Outgoing {
             shard,
             writer,
             open: RefCell::new(Box::new(Batch::new(shard))),
+            closed: RefCell::default(),
             spare: RefCell::new(Vec::new()),
             announced: Cell::new(false),
             ready: Notify::new(),
@@ -51,10 +55,18 @@ impl Outgoing {
         }
     }
 
-    /// Lets `push` add records to the open batch.
-    pub fn add(&self, push: impl FnOnce(&mut Batch)) {
+    /// Lets `push` add records to the open batch. With `wait` they come back when they are released, otherwise as soon
+    /// as they are laid; the order of all of them is kept.
+    pub fn add(&self, wait: bool, push: impl FnOnce(&mut Batch)) {
         let bytes = {
             let mut open = self.open.borrow_mut();
+            if open.wait != wait {
+                if !open.is_empty() {
+                    let closed = std::mem::replace(&mut *open, self.empty());
+                    self.closed.borrow_mut().push_back(closed);
+                }
+                open.wait = wait;
+            }
             push(&mut open);
             open.bytes_len()
         };
@@ -66,6 +78,11 @@ impl Outgoing {
         }
     }
 
+    fn empty(&self) -> Box<Batch> {
+        let spare = self.spare.borrow_mut().pop();
+        spare.unwrap_or_else(|| Box::new(Batch::new(self.shard)))
+    }
+
     /// Connections wait here between two chunks.
     pub async fn room(&self) {
         self.gate.passed().await;
@@ -73,7 +90,8 @@ impl Outgoing {
 
     /// Batches that the writer has not given back.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.get() + usize::from(!self.open.borrow().is_empty())
+        let closed = self.closed.borrow().len();
+        self.in_flight.get() + closed + usize::from(!self.open.borrow().is_empty())
     }
 
     /// Waits until everything that was added has come back.
@@ -103,18 +121,26 @@ impl Outgoing {
         loop {
             self.ready.notified().await;
             self.announced.set(false);
-            if self.open.borrow().is_empty() {
-                continue;
-            }
-            let next = self.spare.borrow_mut().pop();
-            let next = next.unwrap_or_else(|| Box::new(Batch::new(self.shard)));
-            let full = self.open.replace(next);
-            self.in_flight.set(self.in_flight.get() + 1);
-            if !self.hand_over(full).await {
-                return;
+            while let Some(batch) = self.next_to_leave() {
+                self.in_flight.set(self.in_flight.get() + 1);
+                if !self.hand_over(batch).await {
+                    return;
+                }
             }
             self.gate.open();
         }
+    }
+
+    /// The oldest batch with anything in it.
+    fn next_to_leave(&self) -> Option<Box<Batch>> {
+        if let Some(closed) = self.closed.borrow_mut().pop_front() {
+            return Some(closed);
+        }
+        if self.open.borrow().is_empty() {
+            return None;
+        }
+        let next = self.empty();
+        Some(self.open.replace(next))
     }
 
     async fn hand_over(&self, batch: Box<Batch>) -> bool {

@@ -1,8 +1,9 @@
 //! A batch is back from the writer: every sender gets the place of its message, or the reason why it has none.
 
+use std::fmt::Display;
 use std::rc::Rc;
 
-use engine::{AppendError, Batch, Item};
+use engine::{AppendError, Batch, Item, Store};
 use protocol::code::response;
 use protocol::properties::{MSG_REGION, TRACE_ON};
 use protocol::record::append_message_id;
@@ -16,13 +17,18 @@ use crate::shard::slab::Key;
 /// Queues the answers; the caller sends them off.
 pub fn acknowledge(shard: &Rc<Shard>, batch: Box<Batch>) {
     let (mut taken, mut bytes) = (0u64, 0u64);
+    // A message that is late is stored all the same: its sender gets its place, and decides.
+    let code = match batch.late {
+        false => response::SUCCESS,
+        true => response::FLUSH_DISK_TIMEOUT,
+    };
     for item in batch.items() {
         if item.error.is_none() {
             taken += 1;
             bytes += u64::from(item.record_bytes());
         }
         if let Some(key) = sends::key_of(item.token) {
-            settle(shard, key, item);
+            settle(shard, key, item, code);
         }
     }
     let stats = shard.stats();
@@ -35,7 +41,7 @@ pub fn acknowledge(shard: &Rc<Shard>, batch: Box<Batch>) {
     shard.outgoing.recycle(batch);
 }
 
-fn settle(shard: &Shard, key: Key, item: &Item) {
+fn settle(shard: &Shard, key: Key, item: &Item, code: i32) {
     let mut sends = shard.sends.borrow_mut();
     let store_host = shard.views.borrow().settings.value().advertised();
     if let Some(send) = sends.get_mut(key)
@@ -56,12 +62,12 @@ fn settle(shard: &Shard, key: Key, item: &Item) {
                 let mut id = shard.scratch.message_id.borrow_mut();
                 id.clear();
                 append_message_id(&mut id, store_host, item.log_offset);
-                answer(shard, &send, &id, item.queue_offset);
+                answer(shard, &send, code, &id, item.queue_offset);
             }
             Some(error) => refuse(shard, &send, error),
         },
         Some(progress) => match (&progress.error, progress.first_queue_offset) {
-            (None, Some(first)) => answer(shard, &send, &progress.message_ids, first),
+            (None, Some(first)) => answer(shard, &send, code, &progress.message_ids, first),
             (None, None) => unreachable!("a batch has at least one record"),
             (Some(error), _) => refuse(shard, &send, error),
         },
@@ -84,7 +90,7 @@ impl BatchProgress {
     }
 }
 
-fn answer(shard: &Shard, send: &PendingSend, message_id: &str, queue_offset: u64) {
+fn answer(shard: &Shard, send: &PendingSend, code: i32, message_id: &str, queue_offset: u64) {
     let views = shard.views.borrow();
     let settings = views.settings.value();
     let fields = [
@@ -96,12 +102,12 @@ fn answer(shard: &Shard, send: &PendingSend, message_id: &str, queue_offset: u64
         ("transactionId", Value::Bytes(send.unique_key.as_bytes())),
     ];
     shard.connections.reply(send.conn, |queued| {
-        write_response(queued, send.asked, response::SUCCESS, None, &fields, &[]);
+        write_response(queued, send.asked, code, None, &fields, &[]);
     });
 }
 
 fn refuse(shard: &Shard, send: &PendingSend, error: &AppendError) {
-    let refusal = refusal(error);
+    let refusal = refusal(&shard.shared.store, error);
     shard.connections.reply(send.conn, |queued| {
         write_response(
             queued,
@@ -114,16 +120,21 @@ fn refuse(shard: &Shard, send: &PendingSend, error: &AppendError) {
     });
 }
 
-/// The code decides what a client does: 14 makes it try another broker.
-fn refusal(error: &AppendError) -> Refusal {
-    match error {
-        AppendError::TooLarge { .. } => Refusal {
+fn refusal(store: &Store, error: &AppendError) -> Refusal {
+    match (error, store.poison()) {
+        (AppendError::TooLarge { .. }, _) => Refusal {
             code: response::MESSAGE_ILLEGAL,
             remark: error.to_string(),
         },
-        AppendError::DiskFull { .. } | AppendError::Poisoned => Refusal {
-            code: response::SERVICE_NOT_AVAILABLE,
-            remark: format!("service not available now: {error}"),
-        },
+        (AppendError::Poisoned, Some(why)) => not_available(why),
+        _ => not_available(error),
+    }
+}
+
+/// A code that makes clients try another broker.
+pub fn not_available(why: impl Display) -> Refusal {
+    Refusal {
+        code: response::SERVICE_NOT_AVAILABLE,
+        remark: format!("service not available now: {why}"),
     }
 }

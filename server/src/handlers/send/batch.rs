@@ -22,7 +22,9 @@ pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
     }
     limits::check_body(send.command.body, send.settings)?;
     let records = count(send)?;
-    let unique_key = check_outer(send)?;
+    let mut facts = check_outer(send)?;
+    let unique_key = facts.unique_key.take();
+    let unique_key = unique_key.unwrap_or_else(|| UniqueKey::new(&[]));
 
     let progress = Box::new(BatchProgress {
         records_left: records,
@@ -43,7 +45,7 @@ pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
         properties: Text::plain(&[]),
         body: &[],
     };
-    send.shard.outgoing.add(|open| {
+    send.shard.outgoing.add(send.waits(&facts), |open| {
         for inner in batch::iter(send.command.body).flatten() {
             let draft = Draft {
                 flag: inner.flag,
@@ -71,7 +73,7 @@ fn count(send: &Sending<'_>) -> Result<u32, NotDone> {
 }
 
 /// A batch is neither delayed nor part of a transaction. Its own properties are not stored.
-fn check_outer(send: &Sending<'_>) -> Result<UniqueKey, NotDone> {
+fn check_outer(send: &Sending<'_>) -> Result<Facts, NotDone> {
     let mut sent = send.shard.scratch.properties.borrow_mut();
     sent.clear();
     send.header.properties.append_to(&mut sent);
@@ -81,5 +83,5 @@ fn check_outer(send: &Sending<'_>) -> Result<UniqueKey, NotDone> {
         return Err(limits::illegal(send.settings));
     }
     limits::check_kind(&facts, send.settings)?;
-    Ok(facts.unique_key.unwrap_or_else(|| UniqueKey::new(&[])))
+    Ok(facts)
 }

@@ -22,6 +22,8 @@ pub struct Facts {
     pub prepared: bool,
     /// Asks for delivery at a time rather than after a level's delay.
     pub timed: bool,
+    /// Its sender is to be told before the disk has it.
+    pub no_wait: bool,
     /// Counts inner messages, which only a batch stored whole may do.
     pub inner_count: bool,
     /// Holds names that the broker sets or drops.
@@ -51,6 +53,8 @@ impl Facts {
         } else if TIMED.iter().any(|known| is(known)) {
             self.timed = true;
             self.has_reserved = true;
+        } else if is(properties::WAIT) {
+            self.no_wait = !value.eq_ignore_ascii_case(b"true");
         } else if is(properties::INNER_NUM) {
             self.inner_count = true;
         } else {

@@ -28,7 +28,7 @@ pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
     let mut stored = send.shard.scratch.properties.borrow_mut();
     stored.clear();
     send.header.properties.append_to(&mut stored);
-    let facts = Facts::read(&stored);
+    let mut facts = Facts::read(&stored);
     let addressed = addressed(send)?;
     limits::check_kind(&facts, send.settings)?;
 
@@ -53,18 +53,18 @@ pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
         topic: Rc::clone(&addressed.topic),
         ..addressed
     });
-    let unique_key = match (facts.unique_key, generated) {
+    let unique_key = match (facts.unique_key.take(), generated) {
         (Some(sent), _) => sent,
         (None, generated) => UniqueKey::new(generated.as_ref().map_or(&[], |key| key.as_slice())),
     };
-    append(send, &target, facts.tag_hash, unique_key, &stored);
+    append(send, &target, &facts, unique_key, &stored);
     Ok(())
 }
 
 fn append(
     send: &Sending<'_>,
     target: &Target,
-    tag_hash: i32,
+    facts: &Facts,
     unique_key: UniqueKey,
     stored_properties: &[u8],
 ) {
@@ -85,9 +85,11 @@ fn append(
     let queue = target
         .topic
         .queue(&send.shard.shared.store, target.queue_id);
-    send.shard
-        .outgoing
-        .add(|batch| batch.push(&queue, tag_hash, token, |record| draft.append_to(record)));
+    send.shard.outgoing.add(send.waits(facts), |batch| {
+        batch.push(&queue, facts.tag_hash, token, |record| {
+            draft.append_to(record)
+        });
+    });
 }
 
 /// The queue the sender means; a retry that was tried too often goes to its group's dead-letter topic.
