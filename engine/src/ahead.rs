@@ -1,15 +1,17 @@
-//! What is done ahead of the tail by another thread: touching pages, and making the next segment.
+//! What is done ahead of the tail beside the writer: touching pages, and making the next segment.
 //!
 //! A page fault or a file creation must not hold up the core that appends. After a restart the bytes behind the
 //! recovered end may be stale records that line up with what is written next; so there the tail may only go as
-//! far as this room has looked, and zeroed what it found.
+//! far as this room has looked, and zeroed what it found. Where the log is written from a window there are no pages
+//! to touch, and the window bounds the tail as well.
 
 use crate::append::AppendError;
 use crate::flush::Flusher;
 use crate::layout::Layout;
-use crate::segment::Segment;
+use crate::segment::{Medium, Memory, Segment};
+use crate::window::BLOCK_BYTES;
 use protocol::record;
-use reactor::{Mapping, Notify, fs, offload};
+use reactor::{Buffer, Mapping, Notify, fs, offload};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
@@ -71,6 +73,12 @@ impl Ahead {
         check: bool,
         distance_bytes: u64,
     ) -> Ahead {
+        let touched = match segment.medium() {
+            Medium::Mapped => position,
+            // The rest of the tail's block was looked at before the window began.
+            Medium::Direct(_) if check => position.next_multiple_of(BLOCK_BYTES),
+            Medium::Direct(_) => segment.bytes(),
+        };
         Ahead {
             layout,
             flusher,
@@ -79,7 +87,7 @@ impl Ahead {
             state: RefCell::new(State {
                 segment,
                 position,
-                touched: position,
+                touched,
                 wanted: 0,
                 check,
                 next: Next::Missing,
@@ -90,8 +98,18 @@ impl Ahead {
         }
     }
 
-    /// How far the tail may go in its segment now.
-    pub fn limit(&self) -> u64 {
+    /// How far the tail may go in its segment now, if it wants to go as far as `wanted`.
+    pub fn limit(&self, wanted: u64) -> u64 {
+        let base = self.state.borrow().segment.base();
+        let checked = self.checked();
+        match self.flusher.room(base + wanted) {
+            Some(room) => room.saturating_sub(base).min(checked),
+            None => checked,
+        }
+    }
+
+    /// Up to where nothing stale is in the tail's way.
+    fn checked(&self) -> u64 {
         let state = self.state.borrow();
         if state.check && state.touched < self.segment_bytes {
             state.touched
@@ -112,8 +130,12 @@ impl Ahead {
         }
     }
 
-    /// Resumes when the task has done something towards a limit of `wanted`.
+    /// Resumes when something was done towards a limit of `wanted`.
     pub async fn moved(&self, wanted: u64) {
+        if self.checked() >= wanted {
+            self.flusher.more_room().await;
+            return;
+        }
         self.state.borrow_mut().wanted = wanted;
         self.wake.notify();
         self.done.notified().await;
@@ -121,6 +143,7 @@ impl Ahead {
 
     /// The next segment, as soon as it is there.
     pub async fn next(&self) -> Result<Arc<Segment>, AppendError> {
+        let first_touched = self.first_touched();
         loop {
             {
                 let mut state = self.state.borrow_mut();
@@ -132,7 +155,7 @@ impl Ahead {
                         let segment = segment.clone();
                         state.segment = segment.clone();
                         state.position = 0;
-                        state.touched = self.first_touched();
+                        state.touched = first_touched;
                         state.wanted = 0;
                         state.check = false;
                         state.next = Next::Missing;
@@ -191,10 +214,16 @@ impl Ahead {
         };
         let base = segment.base();
         let hot = segment.hot().as_ref().expect("the tail is hot").clone();
-        let touched = offload("touch log pages", move || {
-            touch(&hot.mapping, base, from, to, check)
-        })
-        .await;
+        let touched = match &hot.memory {
+            Memory::Mapped(mapping) => {
+                let mapping = mapping.clone();
+                offload("touch log pages", move || {
+                    touch(&mapping, base, from, to, check)
+                })
+                .await
+            }
+            Memory::Window(_) => make_zero(&segment, from, to).await,
+        };
         let touched = match touched {
             Ok(Touched::StaleZeroed) => self.flusher.sync_segment(&segment).await,
             other => other.map(drop),
@@ -234,10 +263,13 @@ impl Ahead {
         spare.sync_data().await?;
         let layout = self.layout.clone();
         let touched = self.first_touched();
+        let medium = self.state.borrow().segment.medium().clone();
         offload("open a log segment", move || {
-            let segment = Segment::install(&layout, base, bytes)?;
-            if let Some(hot) = segment.hot().as_ref() {
-                hot.mapping.populate(0, touched as usize)?;
+            let segment = Segment::install(&layout, base, bytes, &medium)?;
+            if let Some(hot) = segment.hot().as_ref()
+                && let Memory::Mapped(mapping) = &hot.memory
+            {
+                mapping.populate(0, touched as usize)?;
             }
             Ok(segment)
         })
@@ -260,7 +292,10 @@ impl Ahead {
 
     /// How much of a new segment is touched before it is handed over.
     fn first_touched(&self) -> u64 {
-        (self.distance_bytes / 2).min(self.segment_bytes)
+        match self.state.borrow().segment.medium() {
+            Medium::Mapped => (self.distance_bytes / 2).min(self.segment_bytes),
+            Medium::Direct(_) => self.segment_bytes,
+        }
     }
 }
 
@@ -299,6 +334,24 @@ fn touch(mapping: &Mapping, base: u64, from: u64, to: u64, check: bool) -> io::R
     } else {
         Touched::Clean
     })
+}
+
+/// Reads `from..to` of the segment's file, whole blocks, and zeroes what is not zero. Durable only once synced.
+async fn make_zero(segment: &Segment, from: u64, to: u64) -> io::Result<Touched> {
+    let len = (to - from) as usize;
+    let file = segment.file();
+    let (read, mut bytes) = file.read_at(Buffer::with_capacity(len), from, len).await;
+    if read? < len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if is_zero(&bytes) {
+        return Ok(Touched::Clean);
+    }
+    bytes.fill(0);
+    let (written, _) = file.write_at(bytes, from).await;
+    written?;
+    // Whatever it was: what lies in front may be cut off by the next power cut, and this come back behind it.
+    Ok(Touched::StaleZeroed)
 }
 
 /// Page by page, which compares fast.

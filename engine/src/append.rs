@@ -4,7 +4,7 @@
 //! length, which recovery takes for the end of the log, never half a record that looks whole. When a record does
 //! not fit, the rest of the segment becomes a blank, exactly as RocketMQ fills it.
 
-use crate::segment::{Hot, Segment};
+use crate::segment::{Hot, Memory, Segment};
 use protocol::record;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -47,10 +47,6 @@ impl Tail {
         }
     }
 
-    pub fn segment(&self) -> &Arc<Segment> {
-        &self.segment
-    }
-
     pub fn hot(&self) -> &Hot {
         &self.hot
     }
@@ -71,6 +67,24 @@ impl Tail {
         self.position + u64::from(record_bytes) + END_BLANK_BYTES <= self.segment.bytes()
     }
 
+    /// Where the tail is, counted like its position, once a blank is laid: what lies behind it is written as well, or
+    /// it is zero already.
+    pub fn blank_end(&self) -> u64 {
+        match &self.hot.memory {
+            Memory::Mapped(_) => self.position + END_BLANK_BYTES,
+            Memory::Window(_) => self.segment.bytes(),
+        }
+    }
+
+    /// The longest record that can be laid at all.
+    pub fn record_bytes_max(&self) -> u64 {
+        let of_segment = self.segment.bytes() - END_BLANK_BYTES;
+        match &self.hot.memory {
+            Memory::Mapped(_) => of_segment,
+            Memory::Window(window) => of_segment.min(window.record_bytes_max()),
+        }
+    }
+
     /// Copies a finished record to the tail.
     #[inline]
     pub fn lay(&mut self, record: &[u8]) {
@@ -79,12 +93,18 @@ impl Tail {
             record::len_at(record).map(|header| header.total),
             Ok(record.len())
         );
-        let at = self.position as usize;
-        // SAFETY: the bytes lie above `written`, so no reader looks at them, and only the writer has the tail.
-        let target = unsafe { self.hot.mapping.bytes_mut(at, record.len()) };
-        target[LENGTH_BYTES..].copy_from_slice(&record[LENGTH_BYTES..]);
-        compiler_fence(Ordering::SeqCst);
-        target[..LENGTH_BYTES].copy_from_slice(&record[..LENGTH_BYTES]);
+        match &self.hot.memory {
+            Memory::Mapped(mapping) => {
+                let at = self.position as usize;
+                // SAFETY: the bytes lie above `written`, so no reader looks at them, and only the writer has the tail.
+                let target = unsafe { mapping.bytes_mut(at, record.len()) };
+                target[LENGTH_BYTES..].copy_from_slice(&record[LENGTH_BYTES..]);
+                compiler_fence(Ordering::SeqCst);
+                target[..LENGTH_BYTES].copy_from_slice(&record[..LENGTH_BYTES]);
+            }
+            // What counts there is the published end.
+            Memory::Window(window) => window.lay(self.log_offset(), record),
+        }
         self.position += record.len() as u64;
     }
 
@@ -95,12 +115,26 @@ impl Tail {
             rest >= END_BLANK_BYTES,
             "every record leaves room for a blank"
         );
-        let at = self.position as usize;
-        // SAFETY: as in `lay`.
-        let target = unsafe { self.hot.mapping.bytes_mut(at, record::HEADER_BYTES) };
-        target[record::MAGIC_AT..].copy_from_slice(&record::MAGIC_BLANK.to_be_bytes());
-        compiler_fence(Ordering::SeqCst);
-        target[..LENGTH_BYTES].copy_from_slice(&(rest as u32).to_be_bytes());
+        let (length, magic) = (
+            (rest as u32).to_be_bytes(),
+            record::MAGIC_BLANK.to_be_bytes(),
+        );
+        match &self.hot.memory {
+            Memory::Mapped(mapping) => {
+                let at = self.position as usize;
+                // SAFETY: as in `lay`.
+                let target = unsafe { mapping.bytes_mut(at, record::HEADER_BYTES) };
+                target[record::MAGIC_AT..].copy_from_slice(&magic);
+                compiler_fence(Ordering::SeqCst);
+                target[..LENGTH_BYTES].copy_from_slice(&length);
+            }
+            Memory::Window(window) => {
+                let at = self.log_offset();
+                window.lay_zeros(at, rest);
+                window.lay(at, &length);
+                window.lay(at + record::MAGIC_AT as u64, &magic);
+            }
+        }
         self.position = self.segment.bytes();
     }
 }

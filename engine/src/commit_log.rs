@@ -13,6 +13,7 @@
 
 use crate::LogOffset;
 use crate::config::Config;
+use crate::segment::Medium;
 use crate::segments::Segments;
 use std::io;
 use std::path::PathBuf;
@@ -24,16 +25,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum ReleaseAt {
     /// As soon as it is laid: its memory outlives the process.
     Written,
+    /// When it has been written to its file: its memory ends with the process.
+    OnDisk,
     /// When it survives a power cut.
     Flushed,
 }
 
 impl ReleaseAt {
-    pub fn of(config: &Config) -> ReleaseAt {
-        if config.sync_flush {
-            ReleaseAt::Flushed
-        } else {
-            ReleaseAt::Written
+    pub fn of(config: &Config, medium: &Medium) -> ReleaseAt {
+        match medium {
+            _ if config.sync_flush => ReleaseAt::Flushed,
+            Medium::Direct(window) if !window.outlives_process() => ReleaseAt::OnDisk,
+            Medium::Mapped | Medium::Direct(_) => ReleaseAt::Written,
         }
     }
 }
@@ -128,6 +131,7 @@ impl CommitLog {
     pub(crate) fn releasable(&self) -> LogOffset {
         match self.release_at {
             ReleaseAt::Written => self.written(),
+            ReleaseAt::OnDisk => self.on_disk(),
             ReleaseAt::Flushed => self.flushed(),
         }
     }

@@ -8,6 +8,9 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 1 << 30;
 pub const SEGMENT_BYTES_MIN: u64 = 4096;
 /// Positions inside a segment are 32 bits wide in the index.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 31;
+pub const WINDOW_BYTES_DEFAULT: u64 = 64 << 20;
+/// Room for a few records of any use.
+pub const WINDOW_BYTES_MIN: u64 = 64 << 10;
 /// One bit per shard in each queue's set of parked readers.
 pub const SHARDS_MAX: usize = 64;
 
@@ -24,6 +27,7 @@ pub struct Config {
     pub part_bytes: u64,
     /// `flusher`: how the log gets from memory to the disk.
     pub flusher: FlusherKind,
+    pub window: WindowConfig,
     /// `flushDiskType=SYNC_FLUSH`: senders are told, and readers see, only what survives a power cut.
     pub sync_flush: bool,
     /// When the log is synced, unless every record is.
@@ -34,6 +38,8 @@ pub struct Config {
     pub cold_cache_bytes: usize,
     /// How far ahead of the tail pages are touched by another thread.
     pub touch_ahead_bytes: u64,
+    /// `messageIndexEnable`: messages are found by key, unique key and tag.
+    pub key_index: bool,
     /// How many shards may park on a queue; their numbers are `0..shards`.
     pub shards: usize,
 }
@@ -44,6 +50,28 @@ pub enum FlusherKind {
     /// Written through a mapping of the file, made durable by a sync.
     #[default]
     Mmap,
+    /// Written from the window past the page cache, several writes at a time.
+    Direct,
+}
+
+/// The memory the `direct` flusher writes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowConfig {
+    /// A power of two.
+    pub bytes: u64,
+    pub dir: WindowDir,
+}
+
+/// `windowDir`: where the window has a name, so that the next process finds it when this one is killed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WindowDir {
+    /// Where shared memory usually is, if it outlives this process there.
+    #[default]
+    Auto,
+    /// The operator knows that it does.
+    At(PathBuf),
+    /// The window ends with the process; senders are told once their records have been written.
+    None,
 }
 
 /// When an ASYNC_FLUSH store syncs its log.
@@ -76,11 +104,16 @@ impl Config {
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             part_bytes: 64 << 20,
             flusher: FlusherKind::default(),
+            window: WindowConfig {
+                bytes: WINDOW_BYTES_DEFAULT,
+                dir: WindowDir::Auto,
+            },
             sync_flush: false,
             flush: FlushConfig::default(),
             hot_bytes: 1 << 30,
             cold_cache_bytes: 16 << 20,
             touch_ahead_bytes: 64 << 20,
+            key_index: true,
             shards: SHARDS_MAX,
         }
     }
@@ -97,6 +130,12 @@ impl Config {
             return Some(format!(
                 "mappedFileSizeCommitLog is {}, which is not a multiple of {SEGMENT_BYTES_MIN}",
                 self.segment_bytes
+            ));
+        }
+        let window = self.window.bytes;
+        if !window.is_power_of_two() || window < WINDOW_BYTES_MIN {
+            return Some(format!(
+                "the window has {window} bytes, which is not a power of two from {WINDOW_BYTES_MIN} on"
             ));
         }
         if self.shards > SHARDS_MAX {

@@ -2,14 +2,16 @@
 //!
 //! Everything that is laid while one sync is in flight shares the next one. A failed sync reports its error to one
 //! caller only, and a later sync may then succeed although data was lost; so the first failure poisons the log and
-//! nothing after it counts. How bytes get to the disk is the body's business: `mapped`.
+//! nothing after it counts. How bytes get to the disk is the body's business: `mapped`, `direct`.
 
+mod direct;
 mod mapped;
 
 use crate::commit_log::{CommitLog, Poison, ReleaseAt};
-use crate::config::{FlushConfig, FlusherKind};
-use crate::segment::Segment;
+use crate::config::FlushConfig;
+use crate::segment::{Medium, Segment};
 use crate::{LogOffset, Store};
+use direct::Direct;
 use mapped::Mapped;
 use reactor::{Instant, Notify, Task};
 use std::io;
@@ -29,6 +31,7 @@ pub(crate) struct Flusher {
 /// How bytes get to the disk.
 enum Body {
     Mapped(Mapped),
+    Direct(Direct),
 }
 
 /// Where a body reports what it has done, and what went wrong.
@@ -40,33 +43,52 @@ struct Watermarks {
 
 impl Flusher {
     pub fn new(store: Arc<Store>) -> Flusher {
-        let body = match store.config().flusher {
-            FlusherKind::Mmap => Body::Mapped(Mapped::default()),
+        let watermarks = Watermarks {
+            store,
+            moved: Notify::new(),
         };
-        Flusher {
-            watermarks: Watermarks {
-                store,
-                moved: Notify::new(),
-            },
-            body,
-        }
+        let body = match watermarks.store.medium() {
+            Medium::Mapped => Body::Mapped(Mapped::default()),
+            Medium::Direct(window) => Body::Direct(Direct::new(window.clone(), &watermarks)),
+        };
+        Flusher { watermarks, body }
     }
 
     /// The tasks that work for as long as the store is open.
     pub fn start(self: &Rc<Self>) -> Vec<Task<()>> {
-        let flusher = self.clone();
-        let log = self.watermarks.log();
-        vec![match log.release_at() {
-            ReleaseAt::Flushed => reactor::spawn("group commit", async move {
-                match &flusher.body {
-                    Body::Mapped(body) => body.commit_groups(&flusher.watermarks).await,
+        let mut tasks = Vec::new();
+        let commits = self.watermarks.log().release_at() == ReleaseAt::Flushed;
+        match &self.body {
+            Body::Mapped(_) if commits => tasks.push(self.spawn("group commit", async |flusher| {
+                if let Body::Mapped(body) = &flusher.body {
+                    body.commit_groups(&flusher.watermarks).await;
                 }
-            }),
-            ReleaseAt::Written => {
-                let config = self.watermarks.store.config().flush;
-                reactor::spawn("flush", async move { flusher.follow_clock(config).await })
-            }
-        }]
+            })),
+            Body::Mapped(_) => {}
+            Body::Direct(_) => tasks.extend((0..Direct::WORKERS).map(|_| {
+                self.spawn("write the log", async |flusher| {
+                    if let Body::Direct(body) = &flusher.body {
+                        body.work(&flusher.watermarks).await;
+                    }
+                })
+            })),
+        }
+        if !commits {
+            let config = self.watermarks.store.config().flush;
+            tasks.push(self.spawn("flush", async move |flusher| {
+                flusher.follow_clock(config).await;
+            }));
+        }
+        tasks
+    }
+
+    fn spawn(
+        self: &Rc<Self>,
+        name: &'static str,
+        task: impl AsyncFnOnce(Rc<Flusher>) + 'static,
+    ) -> Task<()> {
+        let flusher = self.clone();
+        reactor::spawn(name, async move { task(flusher).await })
     }
 
     /// `written` has moved. Once per turn of the writer.
@@ -74,6 +96,7 @@ impl Flusher {
     pub fn laid(&self) {
         match &self.body {
             Body::Mapped(body) => body.laid(&self.watermarks),
+            Body::Direct(body) => body.laid(&self.watermarks),
         }
     }
 
@@ -83,6 +106,7 @@ impl Flusher {
         assert!(to <= written, "only what is written can be synced");
         match &self.body {
             Body::Mapped(body) => body.sync_to(&self.watermarks, to).await,
+            Body::Direct(body) => body.sync_to(&self.watermarks, to).await,
         }
     }
 
@@ -90,6 +114,7 @@ impl Flusher {
     pub async fn sync_segment(&self, segment: &Segment) -> io::Result<()> {
         match &self.body {
             Body::Mapped(body) => body.sync_segment(&self.watermarks, segment).await,
+            Body::Direct(body) => body.sync_segment(&self.watermarks, segment).await,
         }
     }
 
@@ -97,6 +122,26 @@ impl Flusher {
     pub async fn settle(&self) {
         match &self.body {
             Body::Mapped(body) => body.settle().await,
+            Body::Direct(body) => body.settle().await,
+        }
+    }
+
+    /// How far the log may be laid, given that somebody wants to lay up to `wanted`. `None`: there is no bound.
+    pub fn room(&self, wanted: u64) -> Option<u64> {
+        match &self.body {
+            Body::Mapped(_) => None,
+            Body::Direct(body) => {
+                let on_disk = self.watermarks.log().on_disk();
+                Some(body.window().make_room(wanted, on_disk.0))
+            }
+        }
+    }
+
+    /// Resumes when there may be more room than before.
+    pub async fn more_room(&self) {
+        match &self.body {
+            Body::Mapped(_) => {}
+            Body::Direct(body) => body.room(&self.watermarks).await,
         }
     }
 
@@ -131,6 +176,13 @@ impl Flusher {
 impl Watermarks {
     fn log(&self) -> &CommitLog {
         self.store.log()
+    }
+
+    fn on_disk(&self, to: LogOffset) {
+        self.log().publish_on_disk(to);
+        if self.log().release_at() == ReleaseAt::OnDisk {
+            self.moved.notify();
+        }
     }
 
     fn flushed(&self, to: LogOffset) {

@@ -1,7 +1,7 @@
 //! From a queue offset to ranges of the log: what is hot, without I/O and without a lock.
 //!
 //! A read looks up the queue's run once, then walks its entries; every record it takes becomes a slice of the
-//! segment's mapping, neighbours become one. Where a read stops follows RocketMQ's rules for a pull: the first
+//! segment's mapping, or is copied from the window under a pin, and neighbours become one. Where a read stops follows RocketMQ's rules for a pull: the first
 //! message is always taken, then count and bytes are bounded, tighter for what is not in memory. What lies
 //! behind the hot tail is handed back as [`Cold`] for [`Store::fetch`](crate::Store::fetch).
 
@@ -9,7 +9,7 @@ pub mod blocks;
 mod fetch;
 
 use crate::queue::Queue;
-use crate::segment::{Hot, Segment};
+use crate::segment::{Hot, Memory, Segment};
 use crate::segments::List;
 use crate::store::Store;
 use crate::{QueueNo, QueueOffset};
@@ -218,6 +218,7 @@ fn pick_hot(
     let base = segment.base();
     let source = into.sources.len();
     let mut used = false;
+    let mut pinned = None;
     while picker.next < end {
         let entry = run
             .entry(picker.next)
@@ -226,19 +227,44 @@ fn pick_hot(
         if base + position < hot_from {
             break;
         }
+        if let Memory::Window(window) = &hot.memory
+            && pinned.is_none()
+        {
+            pinned = window.pin(base + position);
+            if pinned.is_none() {
+                break;
+            }
+        }
         match picker.offer(entry.bytes, entry.tag_hash, true, &mut *accept) {
             Pick::Full => break,
             Pick::Skip => {}
             Pick::Take => {
                 used = true;
-                add_slice(into, source, position, entry.bytes);
+                match &pinned {
+                    None => add_slice(into, source, position, entry.bytes),
+                    Some(pinned) => {
+                        let record = pinned.bytes(base + position, entry.bytes as usize);
+                        copy_slice(into, source, record);
+                    }
+                }
             }
         }
     }
     if used {
-        into.sources.push(Source::Mapping(hot.mapping.clone()));
+        into.sources.push(match &hot.memory {
+            Memory::Mapped(mapping) => Source::Mapping(mapping.clone()),
+            Memory::Window(_) => Source::Copied,
+        });
     }
     picker.next == end
+}
+
+/// Adds a copy of bytes, to be found in the source numbered `source`.
+fn copy_slice(into: &mut Gather, source: usize, bytes: &[u8]) {
+    let copies = into.copy_space();
+    let at = copies.len() as u64;
+    copies.extend_from_slice(bytes);
+    add_slice(into, source, at, bytes.len() as u32);
 }
 
 /// Adds bytes of the source numbered `source`; joins them to the slice before if they follow it.
@@ -296,6 +322,10 @@ impl<'a> Picker<'a> {
         in_memory: bool,
         accept: impl FnOnce(i32) -> bool,
     ) -> Pick {
+        if bytes == 0 {
+            self.next += 1; // No record has this offset.
+            return Pick::Skip;
+        }
         if !self.may_scan() || self.is_full(bytes, in_memory) {
             return Pick::Full;
         }

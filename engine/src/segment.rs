@@ -1,13 +1,15 @@
 //! One file of the log, and what memory is spent on it while it is hot.
 //!
-//! A segment is hot from its creation until it is sealed and has left the tail that is read through the mapping.
-//! After that only its file handle remains. Readers hold on to a mapping through its `Arc`, so a slice that is
-//! being sent outlives the segment's retirement.
+//! A segment is hot from its creation until it is sealed and has left the tail that is read from memory. After that
+//! only its file handle remains. How its bytes get from memory to the file is its medium's business: through a
+//! mapping of the file, which readers hold on to through its `Arc`, so that a slice that is being sent outlives the
+//! segment's retirement; or from the window that all segments share, past the page cache.
 
 use crate::layout::Layout;
 use crate::queue_index::active::ActiveIndex;
+use crate::window::{BLOCK_BYTES, Window};
 use arc_swap::ArcSwapOption;
-use reactor::{File, Mapping, OpenOptions, fs};
+use reactor::{Buffer, File, Mapping, OpenOptions, fs};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,22 +19,51 @@ pub struct Segment {
     path: PathBuf,
     base: u64,
     bytes: u64,
+    medium: Medium,
     file: Arc<File>,
     hot: ArcSwapOption<Hot>,
 }
 
+/// Between the log's memory and its files.
+#[derive(Clone)]
+pub enum Medium {
+    /// Each file is mapped, and the kernel writes it.
+    Mapped,
+    /// One window for all; files are written past the page cache, and never opened any other way.
+    Direct(Arc<Window>),
+}
+
+/// Where the bytes of a hot segment are.
+pub enum Memory {
+    Mapped(Arc<Mapping>),
+    /// Those that are still there.
+    Window(Arc<Window>),
+}
+
 /// What makes a segment readable without I/O.
 pub struct Hot {
-    pub mapping: Arc<Mapping>,
+    pub memory: Memory,
     pub index: ActiveIndex,
+}
+
+impl Hot {
+    /// Whether nobody but the caller can reach the memory.
+    pub fn is_unused(self: &Arc<Hot>) -> bool {
+        let is_shown = match &self.memory {
+            Memory::Mapped(mapping) => Arc::strong_count(mapping) > 1,
+            Memory::Window(_) => false, // nobody holds on to bytes of the window
+        };
+        Arc::strong_count(self) == 1 && !is_shown
+    }
 }
 
 impl Segment {
     /// Opens the segment at `path`, cold. Blocks.
-    pub fn open(path: &Path, base: u64, bytes: u64) -> io::Result<Segment> {
+    pub fn open(path: &Path, base: u64, bytes: u64, medium: &Medium) -> io::Result<Segment> {
         let options = OpenOptions {
             read: true,
             write: true,
+            direct: matches!(medium, Medium::Direct(_)),
             ..OpenOptions::default()
         };
         let file = File::open(path, options)?;
@@ -40,16 +71,17 @@ impl Segment {
             path: path.to_path_buf(),
             base,
             bytes,
+            medium: medium.clone(),
             file: Arc::new(file),
             hot: ArcSwapOption::empty(),
         })
     }
 
     /// Makes the file of a new segment, zeroed and of its full size, and opens it hot. Blocks.
-    pub fn create(layout: &Layout, base: u64, bytes: u64) -> io::Result<Segment> {
+    pub fn create(layout: &Layout, base: u64, bytes: u64, medium: &Medium) -> io::Result<Segment> {
         let spare = Segment::allocate(layout, base, bytes)?;
         spare.sync_blocking()?;
-        Segment::install(layout, base, bytes)
+        Segment::install(layout, base, bytes, medium)
     }
 
     /// The first step of [`Segment::create`]: the file under another name, so that the log directory never holds
@@ -72,21 +104,27 @@ impl Segment {
     }
 
     /// The last step of [`Segment::create`]: gives the file its name and opens it. Blocks.
-    pub fn install(layout: &Layout, base: u64, bytes: u64) -> io::Result<Segment> {
+    pub fn install(layout: &Layout, base: u64, bytes: u64, medium: &Medium) -> io::Result<Segment> {
         let path = layout.segment(base);
         fs::rename(&layout.spare(base), &path)?;
         fs::sync_dir(layout.log_dir_of(base))?;
-        let segment = Segment::open(&path, base, bytes)?;
+        let segment = Segment::open(&path, base, bytes, medium)?;
         segment.warm()?;
         Ok(segment)
     }
 
-    /// Maps the segment and gives it an empty index. Blocks.
+    /// Gives the segment its memory and an empty index. Blocks.
     pub fn warm(&self) -> io::Result<Arc<Hot>> {
-        let mapping = self.file.map(self.bytes as usize)?;
-        mapping.prefer_huge_pages();
+        let memory = match &self.medium {
+            Medium::Mapped => {
+                let mapping = self.file.map(self.bytes as usize)?;
+                mapping.prefer_huge_pages();
+                Memory::Mapped(Arc::new(mapping))
+            }
+            Medium::Direct(window) => Memory::Window(window.clone()),
+        };
         let hot = Arc::new(Hot {
-            mapping: Arc::new(mapping),
+            memory,
             index: ActiveIndex::new(self.base),
         });
         self.hot.store(Some(hot.clone()));
@@ -111,17 +149,33 @@ impl Segment {
         self.bytes
     }
 
+    pub fn medium(&self) -> &Medium {
+        &self.medium
+    }
+
+    /// Reads bytes of the file wherever they lie. They have been written to it. Blocks.
+    pub fn read_blocking(&self, into: &mut [u8], at: u64) -> io::Result<()> {
+        let from = at / BLOCK_BYTES * BLOCK_BYTES;
+        let end = (at + into.len() as u64).next_multiple_of(BLOCK_BYTES);
+        let mut blocks = Buffer::with_capacity((end - from) as usize);
+        blocks.set_len((end - from) as usize);
+        self.file.read_exact_at_blocking(&mut blocks, from)?;
+        let skipped = (at - from) as usize;
+        into.copy_from_slice(&blocks[skipped..skipped + into.len()]);
+        Ok(())
+    }
+
     pub fn file(&self) -> &Arc<File> {
         &self.file
     }
 
-    /// The mapping and the index, while the segment is hot.
+    /// The memory and the index, while the segment is hot.
     #[inline]
     pub fn hot(&self) -> arc_swap::Guard<Option<Arc<Hot>>> {
         self.hot.load()
     }
 
-    /// Takes the memory away; dropping what is returned unmaps it. The caller knows that the sealed index is on disk.
+    /// Takes the memory away; dropping what is returned frees it. The caller knows that the sealed index is on disk.
     pub fn retire(&self) -> Option<Arc<Hot>> {
         self.hot.swap(None)
     }

@@ -49,7 +49,7 @@ pub use frames::{FeedError, Frames};
 pub use fs::LockFile;
 pub use gather::{Gather, Slice, Source};
 pub use launch::{CoreConfig, CoreHandle, Panicked, StartError, Unsupported, launch, probe, run};
-pub use limits::raise_open_files;
+pub use limits::{boot_id, is_in_container, raise_open_files};
 pub use looped_memory::LoopedMemory;
 pub use mapping::Mapping;
 pub use notify::Notify;

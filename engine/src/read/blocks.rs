@@ -4,8 +4,10 @@
 //! wanted, and the next pulls find it here. The cache is bounded; the oldest block goes first. It is locked only
 //! to look up or to add, never across a read.
 
-use crate::segment::Segment;
+use crate::commit_log::CommitLog;
+use crate::segment::{Medium, Segment};
 use crate::segments::List;
+use crate::window::Window;
 use reactor::Buffer;
 use std::collections::VecDeque;
 use std::io;
@@ -51,15 +53,15 @@ impl BlockCache {
         }
     }
 
-    /// Memory that holds the byte at `log_offset` and, unless the segment ends, some bytes behind it. `dense` says
-    /// how many bytes of the block are known to be wanted. `complete` is the end of what will never change.
+    /// Memory that holds the byte at `log_offset` and, unless the segment ends, some bytes behind it. All of `wanted`
+    /// may be read now. `dense` says how many bytes of the block are known to be wanted.
     pub async fn read(
         &self,
+        log: &CommitLog,
         list: &List,
         log_offset: u64,
         wanted: u64,
         dense: u64,
-        complete: u64,
     ) -> io::Result<Extent> {
         let Some((_, segment)) = list.containing(log_offset) else {
             return Err(io::Error::new(
@@ -67,6 +69,19 @@ impl BlockCache {
                 "the log does not reach there",
             ));
         };
+        // What the window has may be nowhere else yet. What left it is on disk.
+        if let Medium::Direct(window) = segment.medium() {
+            loop {
+                if let Some(extent) = copy_from(window, log_offset, wanted) {
+                    return Ok(extent);
+                }
+                if log_offset < log.on_disk().0 {
+                    break;
+                }
+                reactor::yield_now().await; // too many readers at once
+            }
+        }
+        let complete = log.on_disk().0;
         let position = log_offset - segment.base();
         let block = segment.base() + position / BLOCK_BYTES * BLOCK_BYTES;
         if let Some(buffer) = self.find(block) {
@@ -77,7 +92,7 @@ impl BlockCache {
         }
         let block_end = (block + BLOCK_BYTES).min(segment.end());
         if block_end <= complete && dense >= DENSE_BYTES && self.blocks_max > 0 {
-            let extent = read_extent(segment, block, block_end).await?;
+            let extent = read_extent(segment, block, block_end, block_end).await?;
             self.add(block, extent.buffer.clone());
             return Ok(extent);
         }
@@ -85,7 +100,8 @@ impl BlockCache {
         let end = (log_offset + wanted)
             .next_multiple_of(PAGE_BYTES)
             .min(segment.end());
-        read_extent(segment, from, end).await
+        // The rest of the last page may be changing.
+        read_extent(segment, from, end, end.min(complete)).await
     }
 
     fn find(&self, block: u64) -> Option<Arc<Buffer>> {
@@ -111,14 +127,31 @@ impl BlockCache {
     }
 }
 
-async fn read_extent(segment: &Segment, from: u64, end: u64) -> io::Result<Extent> {
+/// Reads `from..end`, and shows it up to `complete`.
+async fn read_extent(segment: &Segment, from: u64, end: u64, complete: u64) -> io::Result<Extent> {
+    assert!(from < complete && complete <= end, "something is read");
     let len = (end - from) as usize;
     let buffer = Buffer::with_capacity(len);
     let at = from - segment.base();
-    let (read, buffer) = segment.file().read_at(buffer, at, len).await;
+    let (read, mut buffer) = segment.file().read_at(buffer, at, len).await;
     if read? < len {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    buffer.set_len((complete - from) as usize);
     let buffer = Arc::new(buffer);
     Ok(Extent { from, buffer })
+}
+
+/// A copy of what is wanted, or the beginning of it, if the window still has it.
+fn copy_from(window: &Window, log_offset: u64, wanted: u64) -> Option<Extent> {
+    let pinned = window.pin(log_offset)?;
+    let len = (wanted as usize).min(pinned.piece_bytes_max());
+    let mut buffer = Buffer::with_capacity(len);
+    buffer.set_len(len);
+    buffer.copy_from_slice(pinned.bytes(log_offset, len));
+    let buffer = Arc::new(buffer);
+    Some(Extent {
+        from: log_offset,
+        buffer,
+    })
 }

@@ -151,8 +151,9 @@ impl Store {
         count: u32,
         looked_at: &mut usize,
     ) -> io::Result<Places> {
-        let hint = queue.cold_hint();
-        if let Some(segment) = list.items().get(hint)
+        let first_number = list.first_number();
+        if let Some(hint) = queue.cold_hint().checked_sub(first_number)
+            && let Some(segment) = list.items().get(hint)
             && segment.hot().is_none()
         {
             *looked_at = hint;
@@ -184,7 +185,7 @@ impl Store {
         let sealed = self.sealed().get(list.items()[low].base()).await?;
         match in_sealed(&sealed, queue, offset, count).await? {
             Some(places) => {
-                queue.set_cold_hint(low);
+                queue.set_cold_hint(first_number + low);
                 Ok(Places::Found(places))
             }
             None => {
@@ -199,7 +200,6 @@ impl Store {
     /// Adds the records at `places` to `into`, in order.
     async fn gather(&self, places: &[Place], into: &mut Gather) -> io::Result<()> {
         let list = self.log().segments().load_full();
-        let complete = self.written().0;
         let mut extents: Vec<(super::blocks::Extent, usize)> = Vec::new();
         for (number, place) in places.iter().enumerate() {
             let end = place.log_offset.0 + u64::from(place.bytes);
@@ -215,7 +215,7 @@ impl Store {
                     None => {
                         let dense = wanted_after(&places[number..], at);
                         let blocks = self.blocks();
-                        let extent = blocks.read(&list, at, end - at, dense, complete).await?;
+                        let extent = blocks.read(self.log(), &list, at, end - at, dense).await?;
                         let source = into.sources.len();
                         into.sources.push(Source::Buffer(extent.buffer.clone()));
                         extents.push((extent.clone(), source));
@@ -236,13 +236,12 @@ impl Store {
 
     /// A copy of `len` bytes of the log.
     async fn bytes_at(&self, list: &List, log_offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let complete = self.written().0;
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
             let at = log_offset + bytes.len() as u64;
             let missing = len - bytes.len();
             let blocks = self.blocks();
-            let extent = blocks.read(list, at, missing as u64, 0, complete).await?;
+            let extent = blocks.read(self.log(), list, at, missing as u64, 0).await?;
             let part = extent.bytes_from(at);
             bytes.extend_from_slice(&part[..part.len().min(missing)]);
         }

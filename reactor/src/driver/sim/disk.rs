@@ -46,6 +46,8 @@ pub(super) struct State {
     in_flight: BTreeMap<u64, InFlight>,
     /// Memory with a name, which outlives processes.
     memory: BTreeMap<PathBuf, OwnedFd>,
+    /// How often the power was cut.
+    boots: u64,
     next_number: u64,
     /// The process is being dropped: nothing it still does reaches the disk.
     frozen: bool,
@@ -63,6 +65,7 @@ impl Disk {
             locks: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             memory: BTreeMap::new(),
+            boots: 0,
             next_number: 0,
             frozen: false,
         }))
@@ -263,6 +266,10 @@ impl State {
 
 /// Memory with a name.
 impl State {
+    pub(super) fn boots(&self) -> u64 {
+        self.boots
+    }
+
     pub(super) fn keep_memory(&mut self, path: &Path, fd: OwnedFd) {
         self.memory.insert(path.to_owned(), fd);
     }
@@ -351,6 +358,7 @@ impl State {
 
     /// What comes back when the power does.
     fn power_cut(&mut self) {
+        self.boots += 1;
         self.memory.clear();
         self.land_all();
         let kept = self.chance.below(self.journal.len() + 1);

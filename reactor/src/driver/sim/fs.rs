@@ -98,6 +98,12 @@ pub(crate) fn total_bytes(core: &Rc<Core>, _path: &Path) -> io::Result<u64> {
     core.disk.with(|state| Ok(state.total_bytes()))
 }
 
+/// Another one after each power cut.
+pub(crate) fn boot_id(core: &Rc<Core>) -> io::Result<[u8; 16]> {
+    let boots = core.disk.with(|state| Ok(state.boots()))?;
+    Ok((1 + u128::from(boots)).to_be_bytes())
+}
+
 /// Memory with a name: like a file that a power cut takes away.
 pub(crate) fn keep_memory(core: &Rc<Core>, path: &Path, fd: OwnedFd) -> io::Result<()> {
     core.disk.with(|state| {

@@ -68,7 +68,7 @@ impl File {
     }
 
     pub(crate) fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         self.require(self.options.write)?;
         self.disk.with(|state| {
             state.reserve(&self.inode, offset + len)?;

@@ -1,0 +1,254 @@
+//! The window: the newest bytes of the log, in memory that outlives the process where there is such memory.
+//!
+//! ```text
+//!        floor          on_disk            written       floor + len
+//!   ───────┼───────────────┼──────────────────┼───────────────┤
+//!   may be   readable here   readable here,     to be laid
+//!   overwritten and in the file  not in the file yet
+//! ```
+//!
+//! The byte of log offset `o` lies at `o mod len`. The writer lays records, the flusher writes them to the files,
+//! readers copy them out under a pin (`pins`). What was laid never changes until the floor has passed it.
+
+mod header;
+mod pins;
+
+pub use header::{HEADER_BYTES, Header, Identity, Left};
+
+use pins::{Pin, Pins};
+use reactor::{LoopedMemory, LoopedPart};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What goes to the disk goes in blocks of this size, at multiples of it.
+pub const BLOCK_BYTES: u64 = 4096;
+/// The floor is raised by at least this fraction of the window, so that this is not done for every record.
+const STEP_FRACTION: u64 = 16;
+
+/// The start of the block that holds `offset`.
+#[inline]
+pub fn block_of(offset: u64) -> u64 {
+    offset / BLOCK_BYTES * BLOCK_BYTES
+}
+
+/// Shared by all cores: one writes, any read.
+pub struct Window {
+    memory: Arc<LoopedMemory>,
+    header: Header,
+    pins: Pins,
+    /// The memory's name, by which the next process finds it.
+    path: Option<PathBuf>,
+}
+
+/// Bytes of the log that stay while they are looked at.
+pub struct Pinned<'a> {
+    window: &'a Window,
+    from: u64,
+    _pin: Pin<'a>,
+}
+
+impl Window {
+    pub fn new(memory: Arc<LoopedMemory>, path: Option<PathBuf>) -> Window {
+        assert!(memory.len().is_power_of_two(), "so that places are cheap");
+        Window {
+            header: Header::new(memory.clone()),
+            memory,
+            pins: Pins::new(pins::SLOTS),
+            path,
+        }
+    }
+
+    /// Goes on at the end of the log. `block` is the beginning of the block the end lies in, up to the end.
+    pub fn begin(&self, identity: &Identity, end: u64, block: &[u8]) {
+        let start = end - block.len() as u64;
+        assert_eq!(start, block_of(end), "the tail's block");
+        self.header.give_up();
+        self.pins.reset(start);
+        // SAFETY: nobody reads or writes the log yet.
+        unsafe { self.memory.bytes_mut(self.place(start), block.len()) }.copy_from_slice(block);
+        self.header.begin(identity, start, end);
+    }
+
+    /// What a killed process left in it, or why that cannot be used.
+    pub fn left(&self, identity: &Identity) -> Result<Left, &'static str> {
+        self.header.left(identity)
+    }
+
+    /// Nothing in it is needed any more: everything is in the files. Blocks.
+    pub fn give_up(&self) -> io::Result<()> {
+        self.header.give_up();
+        match &self.path {
+            Some(path) => LoopedMemory::remove(path),
+            None => Ok(()),
+        }
+    }
+
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    pub fn outlives_process(&self) -> bool {
+        self.path.is_some()
+    }
+
+    pub fn memory(&self) -> &Arc<LoopedMemory> {
+        &self.memory
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.memory.len() as u64
+    }
+
+    /// The longest record that can be laid.
+    pub fn record_bytes_max(&self) -> u64 {
+        self.memory.piece_bytes_max() as u64 - BLOCK_BYTES
+    }
+
+    pub fn floor(&self) -> u64 {
+        self.pins.floor()
+    }
+
+    #[inline]
+    fn place(&self, offset: u64) -> usize {
+        (offset & (self.bytes() - 1)) as usize
+    }
+
+    /// Makes room up to `wanted` and some more, if what is in the way is on disk and nobody reads it. Returns how
+    /// far may be laid now. The writer's alone.
+    pub fn make_room(&self, wanted: u64, on_disk: u64) -> u64 {
+        let floor = self.pins.floor();
+        let ample = wanted + self.bytes() / STEP_FRACTION;
+        let new = ample
+            .saturating_sub(self.bytes())
+            .min(block_of(on_disk))
+            .max(floor);
+        if new > floor {
+            self.header.set_start(new);
+        }
+        self.pins.raise_floor(new) + self.bytes()
+    }
+
+    /// Puts a record's bytes into their place. The writer's alone, below what `make_room` returned.
+    #[inline]
+    pub fn lay(&self, at: u64, bytes: &[u8]) {
+        debug_assert!(at + bytes.len() as u64 <= self.floor() + self.bytes());
+        // SAFETY: above `written`, so no reader looks there, nor below the floor; and only the writer lays.
+        let target = unsafe { self.memory.bytes_mut(self.place(at), bytes.len()) };
+        target.copy_from_slice(bytes);
+    }
+
+    /// The same with zeros, any number of them.
+    pub fn lay_zeros(&self, at: u64, len: u64) {
+        let end = at + len;
+        let mut at = at;
+        while at < end {
+            let step = (end - at).min(self.memory.piece_bytes_max() as u64);
+            // SAFETY: as in `lay`.
+            unsafe { self.memory.bytes_mut(self.place(at), step as usize) }.fill(0);
+            at += step;
+        }
+    }
+
+    /// Everything below is whole. The writer's alone.
+    #[inline]
+    pub fn publish_written(&self, written: u64) {
+        self.header.set_written(written);
+    }
+
+    #[inline]
+    pub fn publish_on_disk(&self, on_disk: u64) {
+        self.header.set_on_disk(on_disk);
+    }
+
+    /// Keeps everything from `from` on in place for a moment; `None` if it may be gone. What is read through it lies
+    /// below an end of the log that the caller has seen published.
+    #[inline]
+    pub fn pin(&self, from: u64) -> Option<Pinned<'_>> {
+        Some(Pinned {
+            _pin: self.pins.pin(from)?,
+            window: self,
+            from,
+        })
+    }
+
+    /// Copies what was laid and is not on disk yet. The flusher's alone.
+    pub fn copy_laid(&self, from: u64, into: &mut [u8]) {
+        // SAFETY: laid and not on disk: neither changed nor overwritten before it is.
+        let bytes = unsafe { self.memory.bytes(self.place(from), into.len()) };
+        into.copy_from_slice(bytes);
+    }
+
+    /// Where whole blocks of the log lie.
+    pub fn part(&self, from: u64, len: u64) -> LoopedPart {
+        LoopedPart {
+            offset: self.place(from),
+            len: len as usize,
+        }
+    }
+}
+
+impl Pinned<'_> {
+    /// Bytes of the log from the pin on, up to a piece at once.
+    #[inline]
+    pub fn bytes(&self, at: u64, len: usize) -> &[u8] {
+        assert!(at >= self.from, "what lies before the pin may be gone");
+        // SAFETY: laid before the end the caller has seen, and the pin keeps the writer away.
+        unsafe { self.window.memory.bytes(self.window.place(at), len) }
+    }
+
+    pub fn piece_bytes_max(&self) -> usize {
+        self.window.memory.piece_bytes_max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEN: u64 = 64 << 10;
+    const IDENTITY: Identity = Identity {
+        store: [1; 16],
+        boot: [2; 16],
+        segment_bytes: 1 << 20,
+    };
+
+    fn window(end: u64, block: &[u8]) -> Window {
+        let memory = LoopedMemory::anonymous(LEN as usize, HEADER_BYTES).expect("a little memory");
+        let window = Window::new(Arc::new(memory), None);
+        window.begin(&IDENTITY, end, block);
+        window
+    }
+
+    #[test]
+    fn room_is_what_is_on_disk_and_not_being_read() {
+        let window = window(3 * LEN + 5000, &[7; 904]);
+        let start = 3 * LEN + 4096;
+        assert_eq!(window.make_room(start + 100, start), start + LEN);
+        assert_eq!(window.make_room(start + LEN + 1, start), start + LEN);
+        let pin = window.pin(start + 904).expect("it is there");
+        let on_disk = start + LEN / 2;
+        let room = window.make_room(start + LEN + 10_000, on_disk);
+        assert_eq!(room, start + 904 + LEN, "the pin holds");
+        drop(pin);
+        let room = window.make_room(start + LEN + 10_000, on_disk);
+        assert!(room >= start + LEN + 10_000 && room < on_disk + LEN);
+        assert!(window.pin(start + 904).is_none(), "it is gone");
+    }
+
+    #[test]
+    fn a_record_is_contiguous_wherever_the_ring_ends() {
+        let end = 8 * LEN - 4096;
+        let window = window(end, &[]);
+        let record: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
+        let room = window.make_room(end + 10_000, end);
+        assert!(room >= end + 10_000);
+        window.lay(end, &record);
+        let pinned = window.pin(end).expect("it is there");
+        assert_eq!(pinned.bytes(end, 10_000), record);
+        window.lay_zeros(end, 10_000);
+        let mut copy = vec![1; 4096];
+        window.copy_laid(end + 4096, &mut copy);
+        assert!(copy.iter().all(|byte| *byte == 0));
+    }
+}

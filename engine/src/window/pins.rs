@@ -1,0 +1,150 @@
+//! Which bytes of the window are being read, so that the writer does not lay others over them.
+//!
+//! A reader takes a slot, stores the log offset it starts at, and only then looks at the floor; the writer raises
+//! the floor and only then looks at the slots. All four accesses are sequentially consistent, so at least one of
+//! the two sees the other: the reader gives up, or the writer stays away. A pin is held while bytes are copied,
+//! never across an await.
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// More readers at once than there are threads.
+pub const SLOTS: usize = 64;
+const FREE: u64 = u64::MAX;
+
+/// Keeps slots of different cores on different cache lines; the adjacent line is fetched along.
+#[repr(align(128))]
+struct Slot(AtomicU64);
+
+pub struct Pins {
+    /// Below, bytes may have been overwritten. Stored by the writer only.
+    floor: AtomicU64,
+    slots: Box<[Slot]>,
+}
+
+/// Everything from the pinned offset on stays as it is until this is dropped.
+pub struct Pin<'a>(&'a Slot);
+
+impl Pins {
+    pub fn new(slots: usize) -> Pins {
+        Pins {
+            floor: AtomicU64::new(0),
+            slots: (0..slots).map(|_| Slot(AtomicU64::new(FREE))).collect(),
+        }
+    }
+
+    pub fn floor(&self) -> u64 {
+        self.floor.load(Ordering::SeqCst)
+    }
+
+    /// `None`: the bytes at `offset` may be gone, or more threads read than there are slots.
+    #[inline]
+    pub fn pin(&self, offset: u64) -> Option<Pin<'_>> {
+        assert!(offset != FREE, "no log is that long");
+        let hint = hint();
+        let count = self.slots.len();
+        let slot = (0..count)
+            .map(|number| &self.slots[(hint + number) % count])
+            .find(|slot| {
+                let (seen, full) = (Ordering::SeqCst, Ordering::Relaxed);
+                slot.0.compare_exchange(FREE, offset, seen, full).is_ok()
+            })?;
+        let pin = Pin(slot);
+        (offset >= self.floor()).then_some(pin)
+    }
+
+    /// Raises the floor. Returns the offset below which nobody reads and nobody will: the floor, or a pin below it.
+    pub fn raise_floor(&self, floor: u64) -> u64 {
+        if floor > self.floor.load(Ordering::Relaxed) {
+            self.floor.store(floor, Ordering::SeqCst);
+        }
+        let slots = self.slots.iter();
+        slots
+            .map(|slot| slot.0.load(Ordering::SeqCst))
+            .fold(floor, u64::min)
+    }
+
+    /// Before anybody reads.
+    pub fn reset(&self, floor: u64) {
+        self.floor.store(floor, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        // What was read happens before the writer that sees the slot free.
+        self.0.0.store(FREE, Ordering::Release);
+    }
+}
+
+/// Where a thread begins to look for a slot: each at another.
+#[cfg(not(loom))]
+fn hint() -> usize {
+    use std::sync::atomic::AtomicUsize;
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static HINT: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    HINT.with(|hint| *hint)
+}
+
+#[cfg(loom)]
+fn hint() -> usize {
+    0
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_holds_the_writer_back_and_the_floor_holds_readers_back() {
+        let pins = Pins::new(2);
+        let pin = pins.pin(100).expect("nothing is gone yet");
+        assert_eq!(pins.raise_floor(500), 100);
+        assert!(pins.pin(499).is_none());
+        let other = pins.pin(500).expect("it is still there");
+        assert!(pins.pin(600).is_none(), "both slots are taken");
+        drop(pin);
+        assert_eq!(pins.raise_floor(500), 500);
+        drop(other);
+        assert!(pins.pin(600).is_some());
+    }
+}
+
+/// `RUSTFLAGS="--cfg loom" cargo test -p engine --lib --release pins`
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicU64;
+    use loom::thread;
+
+    #[test]
+    fn what_is_pinned_is_never_laid_over() {
+        loom::model(|| {
+            let pins = Arc::new(Pins::new(2));
+            // One place of the ring: it holds the byte of offset 0, later that of offset 8.
+            let place = Arc::new(AtomicU64::new(0));
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (pins, place) = (pins.clone(), place.clone());
+                    thread::spawn(move || {
+                        if let Some(_pin) = pins.pin(0) {
+                            assert_eq!(place.load(Ordering::Relaxed), 0);
+                            assert_eq!(place.load(Ordering::Relaxed), 0);
+                        }
+                    })
+                })
+                .collect();
+            if pins.raise_floor(8) == 8 {
+                place.store(8, Ordering::Relaxed);
+            }
+            for reader in readers {
+                reader.join().expect("a reader's assertions hold");
+            }
+        });
+    }
+}
