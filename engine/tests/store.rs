@@ -5,4 +5,5 @@ mod store {
     pub mod companions;
     pub mod crash;
     pub mod support;
+    pub mod sync_flush;
 }

@@ -1,28 +1,74 @@
 //! A small store to test with: what was sent and acknowledged, and whether it is all there.
 //!
 //! Every scenario is an async function of a directory; [`on_both`] runs it on a ring with a real directory, and
-//! in a simulated world.
+//! in a simulated world, each with every [`Flavour`] of store. The flavour is named in the directory's path, where
+//! [`small`] finds it.
 
 use engine::{
-    Batch, Cold, Config, Found, Item, OpenError, Progress, Queue, QueueOffset, Read, ReadLimits,
-    Store, Writer,
+    Batch, Cold, Config, FlusherKind, Found, Item, OpenError, Progress, Queue, QueueOffset, Read,
+    ReadLimits, Store, Writer,
 };
 use protocol::record::{Draft, View};
 use protocol::text::Text;
-use reactor::sim::World;
+use reactor::sim::{World, each_seed};
 use reactor::{CoreConfig, Gather, Source};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Runs the scenario on a ring, then in a simulated world.
+/// How a store gets its log to the disk, and when it acknowledges. What a store promises, each of them keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Flavour {
+    name: &'static str,
+    pub flusher: FlusherKind,
+    pub sync_flush: bool,
+}
+
+pub const FLAVOURS: &[Flavour] = &[
+    Flavour {
+        name: "mmap-async",
+        flusher: FlusherKind::Mmap,
+        sync_flush: false,
+    },
+    Flavour {
+        name: "mmap-sync",
+        flusher: FlusherKind::Mmap,
+        sync_flush: true,
+    },
+];
+
+impl Flavour {
+    /// The store's directory in a simulated world.
+    pub fn root(self) -> PathBuf {
+        Path::new("/").join(self.name).join("store")
+    }
+
+    fn named_in(root: &Path) -> Flavour {
+        let named = root
+            .iter()
+            .find_map(|part| FLAVOURS.iter().find(|flavour| part == flavour.name));
+        *named.unwrap_or(&FLAVOURS[0])
+    }
+}
+
+/// Runs the scenario on a ring, then in a simulated world, with every flavour of store.
 pub fn on_both<Fut>(scenario: impl Fn(PathBuf) -> Fut)
 where
     Fut: Future<Output = ()> + 'static,
 {
-    on_ring(&scenario);
-    on_sim(1, scenario);
+    for flavour in FLAVOURS {
+        on_ring(|root| scenario(root.join(flavour.name)));
+        on_sim(1, |_| scenario(flavour.root()));
+    }
+}
+
+/// Runs a scenario of a simulated world with many seeds and every flavour of store.
+pub fn each_flavour_and_seed(count: u64, run: impl Fn(Flavour, u64) + RefUnwindSafe) {
+    for flavour in FLAVOURS {
+        each_seed(count, |seed| run(*flavour, seed));
+    }
 }
 
 pub fn on_ring<Fut>(scenario: impl Fn(PathBuf) -> Fut)
@@ -49,7 +95,10 @@ where
 
 /// Segments of 64 KiB and parts of 16: everything happens often.
 pub fn small(root: &Path) -> Config {
+    let flavour = Flavour::named_in(root);
     let mut config = Config::for_root(root);
+    config.flusher = flavour.flusher;
+    config.sync_flush = flavour.sync_flush;
     config.segment_bytes = 64 << 10;
     config.part_bytes = 16 << 10;
     config.touch_ahead_bytes = 32 << 10;
@@ -101,10 +150,20 @@ impl Broker {
     pub async fn send(&mut self, specs: &[Spec]) {
         let (mut batch, bodies) = self.batch(specs);
         self.writer.append(&mut batch).await;
-        self.writer.publish();
+        self.publish().await;
         for ((spec, body), item) in specs.iter().zip(bodies).zip(batch.items()) {
             assert_eq!(item.error, None);
             self.acknowledge(spec, body, item);
+        }
+    }
+
+    /// Publishes what was appended, and waits until it is released: then senders are told and readers see it.
+    pub async fn publish(&mut self) {
+        self.writer.publish();
+        while self.store.written() < self.writer.appended() {
+            self.writer.release().moved().await;
+            assert!(!self.store.is_poisoned(), "the disk of this test works");
+            self.writer.publish();
         }
     }
 
@@ -296,6 +355,7 @@ fn bytes_of(gather: &Gather) -> Vec<u8> {
             // SAFETY: the store hands out only what never changes any more.
             Source::Mapping(mapping) => unsafe { mapping.bytes(offset, len) },
             Source::Buffer(buffer) => &buffer[offset..offset + len],
+            Source::Copied => &gather.copied[offset..offset + len],
         };
         bytes.extend_from_slice(part);
     }
