@@ -10,6 +10,18 @@ use serde::Serialize;
 
 use crate::config::{Remark, Settings};
 
+mod ask;
+mod bytes;
+mod cgroup;
+mod clock;
+mod cpus;
+mod limits;
+mod memory;
+mod network;
+mod ring;
+mod scratch;
+mod store;
+
 /// How bad a finding is; the worst one is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -128,10 +140,16 @@ impl fmt::Display for Report {
 
 /// Looks at everything. Takes a few seconds, most of them for the disk.
 pub fn examine(settings: &Settings, remarks: &[Remark]) -> Report {
-    let _ = settings;
-    Report {
-        findings: judge_remarks(remarks),
-    }
+    let groups = cgroup::limits();
+    let mut findings = judge_remarks(remarks);
+    findings.push(ring::examine());
+    findings.extend(limits::examine(settings));
+    findings.push(cpus::examine(settings, groups));
+    findings.extend(memory::examine(settings, groups));
+    findings.extend(clock::examine(settings));
+    findings.extend(store::examine(settings));
+    findings.extend(network::examine(settings));
+    Report { findings }
 }
 
 /// What loading the settings had to say.

@@ -32,3 +32,38 @@ fn a_finding_is_one_line_and_the_report_is_json_too() {
     assert_eq!(json["findings"][1]["thing"], "ports");
     assert!(json["findings"][0].get("advice").is_none());
 }
+
+#[test]
+fn a_whole_examination_says_something_about_everything_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let settings = crate::config::tests::settings(&[
+        ("storePathRootDir", &dir.path().to_string_lossy()),
+        ("bindAddress", "127.0.0.1"),
+        ("listenPort", "20103"),
+        ("namesrvListenPort", "20105"),
+    ]);
+    let remarks = [Remark::Warning("unknown key".to_owned())];
+    let report = examine(&settings, &remarks);
+    let text = report.to_string();
+    for thing in [
+        "settings: unknown key",
+        "io_uring:",
+        "open files:",
+        "locked memory:",
+        "CPUs:",
+        "memory:",
+        "clock:",
+        "time of day:",
+        "store time:",
+        "store disk at",
+        "space at",
+        "port 20103: is free",
+        "port 20101: is free",
+        "advertised address 127.0.0.1:20103",
+        "name server 127.0.0.1:20105: starts and ends with this broker",
+    ] {
+        assert!(text.contains(thing), "no `{thing}` in\n{text}");
+    }
+    let left = std::fs::read_dir(dir.path()).expect("still there").count();
+    assert_eq!(left, 0);
+}
