@@ -9,12 +9,20 @@
 //! the product.
 
 pub mod blocks;
+pub mod broker;
 pub mod chance;
+pub mod client;
 pub mod control;
 pub mod disk;
+pub mod error;
 pub mod faults;
+pub mod load;
 pub mod mount;
 pub mod names;
+pub mod payload;
+pub mod promises;
+pub mod prove;
+pub mod read_back;
 pub mod replay;
 pub mod sector;
 pub mod signals;

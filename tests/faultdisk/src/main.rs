@@ -1,11 +1,13 @@
 //! `orbit-faultdisk`: flags only. Everything else is the library.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use faultdisk::control::Control;
 use faultdisk::mount::{self, Options};
+use faultdisk::prove::{Flusher, Mode, Setting, power_cut};
+use faultdisk::trace;
 
 /// A disk that loses what was not synced, fails, fills up and slows down.
 #[derive(Parser)]
@@ -42,8 +44,74 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true)]
         command: Vec<String>,
     },
+    /// Print a trace, a line for each event
+    Trace { file: PathBuf },
     /// Tell whether anything can be mounted here
     Available,
+    /// Cut the power at many moments of a recorded run, and let a real broker recover each state
+    PowerCut {
+        #[command(flatten)]
+        proof: Proof,
+        /// How many states, over all modes
+        #[arg(long, default_value_t = 2_000)]
+        states: usize,
+        /// Messages in each recorded run
+        #[arg(long, default_value_t = 1_500)]
+        messages: u64,
+        /// Where states are written
+        #[arg(long, default_value = "/dev/shm")]
+        states_in: PathBuf,
+        /// Where states that fail are kept
+        #[arg(long, default_value = "power-cut-failures")]
+        keep: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Proof {
+    /// The broker's binary
+    #[arg(long)]
+    broker: PathBuf,
+    /// The broker's port; the next one is its name server's
+    #[arg(long, default_value_t = 23_941)]
+    port: u16,
+    /// Printed, so that a run can be repeated
+    #[arg(long)]
+    seed: Option<u64>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Flusher::Mmap, Flusher::Direct])]
+    flushers: Vec<Flusher>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Flush::Async, Flush::Sync])]
+    flush: Vec<Flush>,
+    /// More lines for broker.conf, such as key=value
+    settings: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Flush {
+    Async,
+    Sync,
+}
+
+impl Proof {
+    fn setting(self, work: &Path) -> Setting {
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+        println!("seed {seed}");
+        let flush = &self.flush;
+        let modes = self.flushers.iter().flat_map(|flusher| {
+            flush.iter().map(|flush| Mode {
+                flusher: *flusher,
+                sync: *flush == Flush::Sync,
+            })
+        });
+        Setting {
+            modes: modes.collect(),
+            broker: self.broker,
+            work: work.to_path_buf(),
+            port: self.port,
+            seed,
+            settings: self.settings,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -89,6 +157,31 @@ fn run(command: Command) -> Result<(), String> {
             println!("{answer}");
             Ok(())
         }
+        Command::Trace { file } => {
+            let events = trace::read(&file).map_err(|error| error.to_string())?;
+            for (number, event) in events.iter().enumerate() {
+                println!("{number} {event}");
+            }
+            Ok(())
+        }
         Command::Available => mount::available(),
+        Command::PowerCut {
+            proof,
+            states,
+            messages,
+            states_in,
+            keep,
+        } => {
+            let work = tempfile::tempdir().map_err(|error| error.to_string())?;
+            let states_in = tempfile::tempdir_in(states_in).map_err(|error| error.to_string())?;
+            let plan = power_cut::Plan {
+                states,
+                messages,
+                states_in: states_in.path().to_path_buf(),
+                keep,
+            };
+            let proven = power_cut::run(&proof.setting(work.path()), &plan);
+            proven.map_err(|error| error.to_string())
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::names::{Change, Id};
 
 mod code;
+mod show;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

@@ -1,0 +1,153 @@
+//! `power-cut`: records a run of a real broker for each way of flushing, cuts the power at many moments of it, and lets a
+//! real broker recover each state.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::judge::judge;
+use super::record::record;
+use super::{Mode, Setting};
+use crate::error::{Error, Result};
+use crate::promises::Promises;
+use crate::read_back::Counts;
+use crate::replay::{Case, replay};
+use crate::trace::{self, Event};
+
+pub struct Plan {
+    /// Over all modes.
+    pub states: usize,
+    /// In each recorded run.
+    pub messages: u64,
+    /// Where states are written; memory is fastest.
+    pub states_in: PathBuf,
+    /// A state that fails is kept here.
+    pub keep: PathBuf,
+}
+
+pub fn run(setting: &Setting, plan: &Plan) -> Result<()> {
+    let mut failed = 0;
+    let count = plan.states / setting.modes.len();
+    for mode in &setting.modes {
+        let work = setting.work.join(format!("{mode}").replace(' ', "-"));
+        fs::create_dir_all(&work)?;
+        let path = work.join("trace");
+        let acknowledged = record(setting, *mode, &work, &path, plan.messages)?;
+        let events = trace::read(&path)?;
+        println!(
+            "{mode}: {acknowledged} messages acknowledged in {}",
+            sizes(&events)
+        );
+        failed += cut(setting, plan, *mode, &events, &work, count)?;
+    }
+    match failed {
+        0 => Ok(()),
+        _ => Err(Error::Wrong(format!("{failed} states broke a promise"))),
+    }
+}
+
+fn sizes(events: &[Event]) -> String {
+    let mut written = 0;
+    let (mut writes, mut syncs, mut names) = (0, 0, 0);
+    for event in events {
+        match event {
+            Event::Write { bytes, .. } => {
+                writes += 1;
+                written += bytes.len();
+            }
+            Event::Sync { .. } | Event::SyncRange { .. } | Event::SyncDirectory { .. } => {
+                syncs += 1;
+            }
+            Event::Names(_) => names += 1,
+            _ => {}
+        }
+    }
+    format!(
+        "{writes} writes of {:.1} MB, {syncs} syncs, {names} changes of names",
+        written as f64 / 1e6
+    )
+}
+
+/// Returns how many states broke a promise.
+fn cut(
+    setting: &Setting,
+    plan: &Plan,
+    mode: Mode,
+    events: &[Event],
+    work: &Path,
+    count: usize,
+) -> Result<u64> {
+    let started = Instant::now();
+    let state = plan.states_in.join("state");
+    let mut failed = 0;
+    let mut marked = Promises::default();
+    let mut marks = 0;
+    let mut total = Counts::default();
+    let mut unsynced = 0;
+    replay(events, count, setting.seed, &state, |case: &Case| {
+        for text in &case.marks[marks..] {
+            marked.add_mark(text);
+        }
+        marks = case.marks.len();
+        let mut promises = Promises::of_log(&case.image.durable());
+        if mode.sync {
+            promises.extend(&marked);
+        }
+        unsynced += case.image.unsynced();
+        // Judging changes the store: kept for the one who looks into it.
+        let store = state.join("store");
+        let broker_work = work.join("judge");
+        fs::create_dir_all(&broker_work)?;
+        let _ = fs::remove_file(broker_work.join("broker.log"));
+        match judge(setting, mode, &store, &broker_work, &promises) {
+            Ok(counts) => {
+                total.served += counts.served;
+                total.promised += counts.promised;
+            }
+            Err(error) => {
+                failed += 1;
+                println!(
+                    "FAIL {mode}: state {} of seed {}, cut before event {}: {error}",
+                    case.number, setting.seed, case.event
+                );
+                keep(plan, mode, case, &state)?;
+            }
+        }
+        Ok::<(), Error>(())
+    })?;
+    println!(
+        "{mode}: {count} states in {:.0} s, {:.0} unsynced sectors and names in each; {} messages promised, {} served; {failed} states failed",
+        started.elapsed().as_secs_f64(),
+        unsynced as f64 / count.max(1) as f64,
+        total.promised,
+        total.served,
+    );
+    Ok(failed)
+}
+
+fn keep(plan: &Plan, mode: Mode, case: &Case, state: &Path) -> Result<()> {
+    let name = format!("{mode}-{}", case.number).replace(' ', "-");
+    let to = plan.keep.join(name);
+    fs::create_dir_all(&plan.keep)?;
+    if !to.exists() {
+        copy(state, &to)?;
+    }
+    println!(
+        "the state, after the broker had it, is kept in {}",
+        to.display()
+    );
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy(&entry.path(), &target)?,
+            false => fs::copy(entry.path(), target).map(drop)?,
+        }
+    }
+    Ok(())
+}
