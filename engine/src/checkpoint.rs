@@ -3,6 +3,7 @@
 //! The newest segment with a valid chain of parts, or a valid sealed index, decides. Its directory names every
 //! queue's next offset at that place. What is not part of the answer is removed: it is derived, and stale.
 
+use crate::QueueNo;
 use crate::layout::{Companion, Layout, parse_companion};
 use crate::queue::Registry;
 use crate::queue_index::Entry;
@@ -11,9 +12,11 @@ use crate::queue_index::part::{BLOCK_BYTES, Damage, Header, Kind, check_block};
 use crate::queue_index::sealed::{open_companion, read_directory};
 use crate::segment::{Hot, Segment};
 use protocol::{record, sysflag};
-use reactor::{File, fs};
+use reactor::{Buffer, File, fs};
 use std::io;
 use std::sync::Arc;
+
+const PAGE_BYTES: usize = 4096;
 
 /// Where recovery starts to read.
 #[derive(Debug)]
@@ -182,7 +185,11 @@ fn load_directory(
     let directory = read_directory(file, header)?;
     header.directory(&directory, |listed| {
         let queue = registry.find_or_make(listed.topic, listed.id);
-        queue.store_max(listed.first + u64::from(listed.entries));
+        let end = listed.first + u64::from(listed.entries);
+        if end < queue.max_offset() {
+            queue.start_at(listed.first); // It started anew behind what was loaded before.
+        }
+        queue.store_max(end);
         if starts {
             queue.raise_min(listed.first);
         }
@@ -238,13 +245,26 @@ impl Part {
                 return;
             }
             let no = registry.find_or_make(listed.topic, listed.id).no();
-            let offsets = listed.first..listed.first + u64::from(listed.entries);
-            for (offset, entry) in offsets.zip(&mut entries) {
+            let end = listed.first + u64::from(listed.entries);
+            let before = hot.index.run(no).map(|run| run.first());
+            if before.is_some_and(|first| first > listed.first || !follows(hot, no, listed.first)) {
+                hot.index.forget(no); // The queue started anew behind the part before.
+            }
+            for (offset, entry) in (listed.first..end).zip(&mut entries) {
                 hot.index.append(no, offset, entry);
             }
         })?;
         Ok(())
     }
+}
+
+/// Whether the queue's run in memory ends at `offset`.
+fn follows(hot: &Hot, queue: QueueNo, offset: u64) -> bool {
+    let run = hot.index.run(queue);
+    let Some((run, last)) = run.zip(offset.checked_sub(1)) else {
+        return false;
+    };
+    run.entry(last).is_some() && run.entry(offset).is_none()
 }
 
 /// Whether the segment is the one the companion was made for: its first record has the base's store time.
@@ -256,9 +276,14 @@ fn fits_log(header: &Header, segment: &Segment) -> io::Result<bool> {
     if head.to == segment.base() {
         return Ok(true); // It describes nothing yet.
     }
-    let mut first = [0; record::RECORD_BYTES_MIN];
-    segment.file().read_exact_at_blocking(&mut first, 0)?;
-    let Some(store_ms) = store_ms_of(&first, segment.base()) else {
+    // A whole page at its place: the file may be open for direct access.
+    let mut page = Buffer::with_capacity(PAGE_BYTES);
+    page.set_len(PAGE_BYTES);
+    segment.file().read_exact_at_blocking(&mut page, 0)?;
+    let first = page
+        .first_chunk()
+        .expect("a page is longer than a record's start");
+    let Some(store_ms) = store_ms_of(first, segment.base()) else {
         return Ok(false);
     };
     Ok(store_ms == head.base_ms)

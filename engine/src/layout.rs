@@ -4,9 +4,15 @@
 //! root/abort                                exists while the store is open (RocketMQ's name and meaning)
 //! root/lock                                 held by the process that has the store open
 //! root/commitlog/00000000001073741824       a segment, named by its first log offset
+//! root/orbit/id                             the store's number, and where its window is
 //! root/orbit/00000000001073741824.0003.part an index part of a segment that is still growing
 //! root/orbit/00000000001073741824.index     the sealed index of a full segment
 //! root/orbit/00000000001073741824.spare     a segment being prepared; it moves to its log directory when ready
+//! root/orbit/00000000001073741824.gone      a segment that was reclaimed; its space is being given back
+//! root/orbit/origin                         the log is ours, and no RocketMQ has had it since
+//! root/orbit/unsynced                       a sync failed: which part of the log is to be checked
+//! root/orbit/rocketmq-aside/                what RocketMQ had derived from the log
+//! root/orbit/reserve                        space kept back for tables and indexes
 //! ```
 //!
 //! A log directory elsewhere, `/logs/a`, has its spares in `/logs/a.orbit`: on its disk, not among the log files
@@ -20,12 +26,22 @@ use std::path::{Path, PathBuf};
 /// Length of a segment's name: a log offset with leading zeros, as RocketMQ writes it.
 pub const SEGMENT_NAME_DIGITS: usize = 20;
 const COMPANIONS: &str = "orbit";
+const ROCKETMQS_OWN: [&str; 5] = [
+    "consumequeue",
+    "consumequeue_ext",
+    "batchconsumequeue",
+    "index",
+    "checkpoint",
+];
 const INDEX_SUFFIX: &str = ".index";
 const PART_SUFFIX: &str = ".part";
 /// Files with this ending are unfinished; opening the store removes them.
 pub const UNFINISHED_SUFFIX: &str = ".tmp";
 /// Files with this ending are unfinished segments; opening the store removes them.
 pub const SPARE_SUFFIX: &str = ".spare";
+
+/// Files with this ending are reclaimed segments; whatever is left of them is removed in the background.
+const GONE_SUFFIX: &str = ".gone";
 
 /// Where the files of one store are.
 #[derive(Clone, Debug)]
@@ -79,6 +95,11 @@ impl Layout {
         self.root.join("abort")
     }
 
+    /// Which store it is, and where its window is.
+    pub fn id(&self) -> PathBuf {
+        self.companions().join("id")
+    }
+
     pub fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }
@@ -103,6 +124,41 @@ impl Layout {
 
     pub fn spare(&self, base: u64) -> PathBuf {
         self.spare_dirs[self.turn(base)].join(segment_name(base) + SPARE_SUFFIX)
+    }
+
+    /// What a reclaimed segment is called, in the spare directory that belongs to its log directory.
+    pub fn gone(spare_dir: &Path, base: u64) -> PathBuf {
+        spare_dir.join(segment_name(base) + GONE_SUFFIX)
+    }
+
+    pub fn is_gone(name: &str) -> bool {
+        name.strip_suffix(GONE_SUFFIX)
+            .is_some_and(|base| parse_segment_name(base).is_some())
+    }
+
+    pub fn reserve(&self) -> PathBuf {
+        self.companions().join("reserve")
+    }
+
+    /// Says that the log is ours: without it, RocketMQ's rules hold for what is found.
+    pub fn origin(&self) -> PathBuf {
+        self.companions().join("origin")
+    }
+
+    /// What a failed sync left open; see `recovery::unsynced`.
+    pub fn unsynced(&self) -> PathBuf {
+        self.companions().join("unsynced")
+    }
+
+    /// What RocketMQ derives from the log, and makes again when it is gone.
+    pub fn rocketmqs_own(&self) -> Vec<PathBuf> {
+        let names = ROCKETMQS_OWN.iter();
+        names.map(|name| self.root.join(name)).collect()
+    }
+
+    /// Where that is moved when the store is opened.
+    pub fn aside(&self) -> PathBuf {
+        self.companions().join("rocketmq-aside")
     }
 
     pub fn sealed(&self, base: u64) -> PathBuf {

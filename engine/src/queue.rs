@@ -21,7 +21,8 @@ pub struct Queue {
     min: AtomicU64,
     /// One bit per shard with parked readers.
     parked: AtomicU64,
-    /// Which segment the last cold read found its entries in, as its distance from the log's first segment.
+    /// Which segment the last cold read found its entries in, counted from the start of all time: segments that are
+    /// reclaimed do not change it.
     cold_hint: AtomicU32,
 }
 
@@ -59,6 +60,12 @@ impl Queue {
     pub(crate) fn store_max(&self, max: u64) {
         debug_assert!(max >= self.max.load(Ordering::Relaxed), "ends only grow");
         self.max.store(max, Ordering::Release);
+    }
+
+    /// The queue has no messages, and its next one gets `offset`, whatever was said before. Recovery's alone.
+    pub(crate) fn start_at(&self, offset: u64) {
+        self.max.store(offset, Ordering::Release);
+        self.min.store(offset, Ordering::Release);
     }
 
     pub(crate) fn raise_min(&self, min: u64) {

@@ -7,6 +7,7 @@
 
 pub mod active;
 pub mod chunks;
+pub mod companion;
 pub mod keeper;
 pub mod part;
 pub mod sealed;
@@ -18,7 +19,7 @@ use crate::LogOffset;
 pub struct Entry {
     /// Where the record starts, counted from the segment's first byte.
     pub position: u32,
-    /// Length of the record; 0 is no entry.
+    /// Length of the record; 0 stands for an offset of the queue that no record has.
     pub bytes: u32,
     pub tag_hash: i32,
     /// Store time after the segment's base time; [`DELTA_SATURATED`] means "look into the record".
@@ -29,10 +30,29 @@ pub struct Entry {
 pub const ENTRY_BYTES: usize = 16;
 const _: () = assert!(ENTRY_BYTES == 4 + 4 + 4 + 4);
 
+/// How many offsets of a queue without a record are listed one by one. In logs of ours there are none; RocketMQ's
+/// have some. Over a longer gap the queue starts anew, and what is before it is not shown.
+pub const GAP_ENTRIES_MAX: u64 = 64 << 10;
+/// Tells the filler of a gap from memory that was never written.
+const FILLER_TAG: i32 = -1;
+
 /// A segment that grew for more than 49 days: the delta does not say when.
 pub const DELTA_SATURATED: u32 = u32::MAX;
 
 impl Entry {
+    /// What stands for an offset without a record: the place and time of the next record of the queue.
+    pub(crate) fn filler(before: Entry) -> Entry {
+        Entry {
+            bytes: 0,
+            tag_hash: FILLER_TAG,
+            ..before
+        }
+    }
+
+    pub(crate) fn is_filler(self) -> bool {
+        self.bytes == 0
+    }
+
     pub(crate) fn to_words(self) -> [u64; 2] {
         let place = u64::from(self.position) | u64::from(self.bytes) << 32;
         let rest = u64::from(self.tag_hash as u32) | u64::from(self.delta_ms) << 32;

@@ -3,26 +3,35 @@
 use crate::LogOffset;
 use crate::commit_log::{CommitLog, FlushStats, Poison, ReleaseAt};
 use crate::config::Config;
+use crate::key_index::KeyIndex;
 use crate::layout::Layout;
 use crate::queue::{Queue, Registry};
 use crate::queue_index::sealed::SealedCache;
 use crate::read::blocks::BlockCache;
+use crate::reclaim::Reclaim;
 use crate::recovery::{self, Progress};
+use crate::segment::Medium;
 use crate::writer::Writer;
 use reactor::fs::{self, LockFile};
 use reactor::{File, OpenOptions};
+use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One store, open. Shared by all cores; the one that writes owns the [`Writer`] as well.
 pub struct Store {
     config: Config,
     layout: Arc<Layout>,
+    medium: Medium,
     log: CommitLog,
     registry: Arc<Registry>,
     sealed: SealedCache,
     blocks: BlockCache,
+    keys: KeyIndex,
+    reclaim: Reclaim,
+    /// Bases of the segments whose index is being made again.
+    rebuilding: Mutex<BTreeSet<u64>>,
     /// Held for as long as anybody can still reach the files.
     _lock: LockFile,
 }
@@ -38,8 +47,12 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    #[error("{path}: another process has this store open")]
-    InUse { path: PathBuf },
+    #[error("{path}: process {holder} has this store open")]
+    InUse {
+        path: PathBuf,
+        /// Its id, as far as it is known.
+        holder: String,
+    },
     #[error("{path}: this is not a log file; move it out of the log directory")]
     ForeignFile { path: PathBuf },
     #[error(
@@ -75,18 +88,27 @@ impl Store {
         let layout = Arc::new(Layout::new(&config));
         let lock = prepare_directories(&layout)?;
         let registry = Arc::new(Registry::default());
-        let (log, recovered) = recovery::recover(&config, &layout, &registry, progress).await?;
+        let opened = recovery::window::open(&config, &layout).await?;
+        let recovered = recovery::recover(&config, &layout, &registry, &opened.medium, progress);
+        let (log, mut recovered) = recovered.await?;
         mark_open(&layout).map_err(OpenError::io(layout.abort()))?;
         let store = Arc::new(Store {
             sealed: SealedCache::new(layout.clone(), registry.clone()),
             blocks: BlockCache::new(config.cold_cache_bytes),
+            keys: KeyIndex::new(),
+            reclaim: Reclaim::new(),
             config,
             layout: layout.clone(),
+            medium: opened.medium.clone(),
             log,
             registry,
+            rebuilding: Mutex::default(),
             _lock: lock,
         });
-        recovery::rebuild_missing(&store, &layout).await?;
+        recovery::adopt(&store, &layout, &mut recovered).await?;
+        let list = store.log().segments().load_full();
+        let tail = list.items().last().expect("recovery leaves a segment");
+        opened.begin(tail, recovered.end.0).await?;
         let writer = Writer::start(store.clone(), layout, &recovered);
         writer
             .sync_recovered()
@@ -156,6 +178,10 @@ impl Store {
         &self.log
     }
 
+    pub(crate) fn medium(&self) -> &Medium {
+        &self.medium
+    }
+
     pub(crate) fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
@@ -168,15 +194,55 @@ impl Store {
         &self.sealed
     }
 
+    pub(crate) fn reclaim(&self) -> &Reclaim {
+        &self.reclaim
+    }
+
+    pub(crate) fn keys(&self) -> &KeyIndex {
+        &self.keys
+    }
+
     pub(crate) fn blocks(&self) -> &BlockCache {
         &self.blocks
     }
 
+    /// Says that the caller makes the index of the segment at `base` again; `None` if somebody is at it.
+    pub(crate) fn start_rebuilding(self: &Arc<Self>, base: u64) -> Option<Rebuilding> {
+        let store = self.clone();
+        let first = self.lock_rebuilding().insert(base);
+        first.then_some(Rebuilding { store, base })
+    }
+
+    pub(crate) fn is_rebuilding(&self, base: u64) -> bool {
+        self.lock_rebuilding().contains(&base)
+    }
+
+    fn lock_rebuilding(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        // The set is whole between any two statements.
+        let rebuilding = self.rebuilding.lock();
+        rebuilding.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The store was closed in order: the next start need not suspect it.
     pub(crate) fn mark_closed(&self) -> io::Result<()> {
+        if let Medium::Direct(window) = &self.medium {
+            window.give_up()?;
+        }
         let abort = self.layout.abort();
         fs::remove_file(&abort)?;
         fs::sync_dir(self.layout.root())
+    }
+}
+
+/// For as long as this lives nobody else makes that segment's index.
+pub(crate) struct Rebuilding {
+    store: Arc<Store>,
+    base: u64,
+}
+
+impl Drop for Rebuilding {
+    fn drop(&mut self) {
+        self.store.lock_rebuilding().remove(&self.base);
     }
 }
 
@@ -189,12 +255,25 @@ fn prepare_directories(layout: &Layout) -> Result<LockFile, OpenError> {
     }
     let path = layout.lock();
     fs::lock(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => OpenError::InUse { path },
+        io::ErrorKind::WouldBlock => {
+            let holder = holder(&path);
+            OpenError::InUse { path, holder }
+        }
         _ => OpenError::Io {
             path,
             source: error,
         },
     })
+}
+
+/// What the lock file says about the process that holds it. RocketMQ writes a word there.
+pub(crate) fn holder(lock: &Path) -> String {
+    let said = fs::read(lock).unwrap_or_default();
+    match String::from_utf8_lossy(&said).trim() {
+        "" => "of unknown id".to_owned(),
+        "lock" => "of a RocketMQ broker".to_owned(),
+        pid => pid.chars().take(20).collect(),
+    }
 }
 
 /// Leaves the file that says "not closed in order" until the store is.

@@ -5,12 +5,14 @@
 //! net, shard       connections, and the core that owns them ──► handlers/send, handlers/pull, long_poll
 //! writer           the one core that appends
 //! coordinator      topics, groups, offsets, members, locks ──► every other handler, registration, delay
+//! check            verifies a store that nobody has open
 //! doctor           what the broker needs of a machine, examined without starting it
 //! ```
 //!
 //! What crosses cores is in `messages.rs`; `request.rs` is the table of contents of the protocol.
 
 pub mod broker;
+pub mod check;
 pub mod clients;
 pub mod config;
 pub mod coordinator;

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use reactor::{mailbox, signals};
 use server::broker::cores::Plan;
 use server::config::{Given, Machine, Remark};
-use server::{Broker, Settings, doctor};
+use server::{Broker, Settings, check, doctor};
 use tracing_subscriber::EnvFilter;
 
 /// Any address beyond this machine: connecting a datagram socket sends nothing, it only asks for the route.
@@ -18,11 +18,7 @@ const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
 
 /// The OrbitMQ broker. Without flags it serves this machine: name server and broker in one, stored under ./data.
 #[derive(Parser)]
-#[command(
-    name = "orbit-broker",
-    version,
-    args_conflicts_with_subcommands = true
-)]
+#[command(name = "orbit-broker", version, args_conflicts_with_subcommands = true)]
 struct Flags {
     #[command(subcommand)]
     command: Option<Command>,
@@ -58,14 +54,61 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Verifies a store that no broker has open: every record, every index; exit code 0 clean, 1 problems, 2 cannot check
+    Check {
+        #[command(flatten)]
+        sources: Sources,
+        /// The store's directory (storePathRootDir); otherwise the one of the settings
+        #[arg(long, value_name = "DIR")]
+        store: Option<PathBuf>,
+        /// A log directory, if it is not commitlog/ in the store; may be given several times
+        #[arg(long, value_name = "DIR", requires = "store")]
+        commitlog: Vec<PathBuf>,
+        /// Make again what is damaged and derived from the log; the log itself is never written
+        #[arg(long)]
+        repair: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
     match flags.command {
         Some(Command::Doctor { sources, json }) => examine(&sources, json),
+        Some(Command::Check {
+            sources,
+            store,
+            commitlog,
+            repair,
+            json,
+        }) => verify(&sources, store, commitlog, repair, json),
         None => broker(flags),
     }
+}
+
+/// Checks the store that is named, or else the one of the settings.
+fn verify(
+    sources: &Sources,
+    store: Option<PathBuf>,
+    log_dirs: Vec<PathBuf>,
+    repair: bool,
+    json: bool,
+) -> ExitCode {
+    let (store, log_dirs) = match store {
+        Some(store) => (store, log_dirs),
+        None => match load(sources) {
+            Ok((settings, _)) => (settings.store_root, settings.log_dirs),
+            Err(problem) => return fail(&problem),
+        },
+    };
+    check::run(check::Options {
+        store,
+        log_dirs,
+        repair,
+        json,
+    })
 }
 
 /// Prints what the doctor finds, and nothing else.

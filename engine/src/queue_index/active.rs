@@ -5,9 +5,11 @@
 //! entries visible, so the stores in here are relaxed. Nothing is ever changed or moved.
 
 use super::chunks::Chunks;
-use super::{Entry, Place};
+use super::{Entry, GAP_ENTRIES_MAX, Place};
 use crate::QueueNo;
 use std::ptr;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 
 type Slot = [AtomicU64; 2];
@@ -19,6 +21,8 @@ pub struct ActiveIndex {
     base_ms: AtomicI64,
     /// By queue number; null for a queue without messages here. The runs are owned.
     runs: Chunks<AtomicPtr<Run>>,
+    /// Runs that were started anew, kept because somebody may still look at them.
+    replaced: Mutex<Vec<AtomicPtr<Run>>>,
 }
 
 /// One queue's entries in this segment, without a gap.
@@ -33,6 +37,7 @@ impl ActiveIndex {
             segment_base,
             base_ms: AtomicI64::new(0),
             runs: Chunks::new(),
+            replaced: Mutex::new(Vec::new()),
         }
     }
 
@@ -56,7 +61,6 @@ impl ActiveIndex {
     /// Adds the entry of the queue's next message. One thread at a time.
     #[inline]
     pub fn append(&self, queue: QueueNo, queue_offset: u64, entry: Entry) {
-        debug_assert!(entry.bytes > 0, "a length of 0 is the mark of no entry");
         let run = match self.run(queue) {
             Some(run) => run,
             None => self.start_run(queue, queue_offset),
@@ -66,6 +70,31 @@ impl ActiveIndex {
         let words = entry.to_words();
         slot[0].store(words[0], Ordering::Relaxed);
         slot[1].store(words[1], Ordering::Relaxed);
+    }
+
+    /// Adds an entry that does not follow the queue's run: the offsets between get fillers, and where that is no gap
+    /// but another beginning, the run starts anew. Recovery's; one thread at a time.
+    pub fn append_anywhere(&self, queue: QueueNo, next: u64, queue_offset: u64, entry: Entry) {
+        match queue_offset.checked_sub(next) {
+            Some(gap) if gap <= GAP_ENTRIES_MAX => {
+                let filler = Entry::filler(entry);
+                (next..queue_offset).for_each(|missing| self.append(queue, missing, filler));
+            }
+            _ => self.forget(queue),
+        }
+        self.append(queue, queue_offset, entry);
+    }
+
+    /// The queue has no messages here, whatever was added. Recovery's; one thread at a time.
+    pub fn forget(&self, queue: QueueNo) {
+        let Some(place) = self.runs.get(queue.0 as usize) else {
+            return;
+        };
+        let run = place.swap(ptr::null_mut(), Ordering::AcqRel);
+        if !run.is_null() {
+            let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+            replaced.push(AtomicPtr::new(run));
+        }
     }
 
     #[cold]
@@ -90,7 +119,11 @@ impl ActiveIndex {
 
 impl Drop for ActiveIndex {
     fn drop(&mut self) {
-        for run in self.runs.iter() {
+        let replaced = self
+            .replaced
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        for run in self.runs.iter().chain(replaced.iter()) {
             let run = run.swap(ptr::null_mut(), Ordering::AcqRel);
             if !run.is_null() {
                 // SAFETY: leaked by `start_run`, and nobody borrows the index any more.
@@ -107,7 +140,7 @@ impl Run {
         self.first
     }
 
-    /// The entry of a message that is in this run and below the queue's published end.
+    /// The entry of a message that is in this run and below the queue's published end, or the filler of a gap.
     #[inline]
     pub fn entry(&self, queue_offset: u64) -> Option<Entry> {
         let slot = self
@@ -117,8 +150,7 @@ impl Run {
             slot[0].load(Ordering::Relaxed),
             slot[1].load(Ordering::Relaxed),
         ];
-        let entry = Entry::from_words(words);
-        (entry.bytes > 0).then_some(entry)
+        (words != [0, 0]).then(|| Entry::from_words(words))
     }
 
     /// How many entries start below `position` of the segment and belong to messages below `end`.
@@ -181,6 +213,28 @@ mod tests {
                 prop_assert_eq!(run.count_below(3_000, first + 10_000), below);
             }
         }
+    }
+
+    #[test]
+    fn a_gap_is_listed_and_another_beginning_replaces_what_was_there() {
+        let index = ActiveIndex::new(0);
+        let queue = QueueNo(3);
+        index.append_anywhere(queue, 7, 7, entry(0));
+        index.append_anywhere(queue, 8, 12, entry(500));
+        let run = index.run(queue).expect("two entries were added");
+        assert_eq!((run.first(), run.entry(7)), (7, Some(entry(0))));
+        let filler = run.entry(9).expect("a gap is listed");
+        assert!(filler.is_filler());
+        assert_eq!(filler.position, 500);
+        assert_eq!(run.entry(12), Some(entry(500)));
+        assert_eq!(run.count_below(500, 13), 1);
+        assert_eq!(run.count_below(501, 13), 6);
+        index.append_anywhere(queue, 13, 0, entry(700));
+        let run = index.run(queue).expect("it starts anew");
+        assert_eq!((run.first(), run.entry(0)), (0, Some(entry(700))));
+        index.append_anywhere(queue, 1, 2 + GAP_ENTRIES_MAX, entry(900));
+        let run = index.run(queue).expect("it starts anew");
+        assert_eq!(run.first(), 2 + GAP_ENTRIES_MAX);
     }
 
     #[test]

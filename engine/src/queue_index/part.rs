@@ -20,7 +20,7 @@ pub const HEADER_BYTES: usize = 128;
 const HEADER_CRC_AT: usize = HEADER_BYTES - 4;
 pub const BLOCK_BYTES: usize = 4096;
 pub const BLOCK_ENTRIES: usize = 255;
-const BLOCK_CRC_AT: usize = BLOCK_ENTRIES * ENTRY_BYTES;
+pub const BLOCK_CRC_AT: usize = BLOCK_ENTRIES * ENTRY_BYTES;
 const _: () = assert!(BLOCK_CRC_AT + 4 + 12 == BLOCK_BYTES);
 /// Blocks are handed on in pieces of this size.
 const PIECE_BYTES: usize = 64 * BLOCK_BYTES;
@@ -177,7 +177,7 @@ impl BlockWriter {
     }
 }
 
-fn block_crc(entries: &[u8], number: u64) -> u32 {
+pub fn block_crc(entries: &[u8], number: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(entries), &number.to_le_bytes())
 }
 

@@ -78,6 +78,16 @@ impl Sealed {
         Some(self.queues[at])
     }
 
+    /// Store time of the segment's last message.
+    pub fn last_ms(&self) -> i64 {
+        self.header.head.last_ms
+    }
+
+    /// Every queue's first offset in the segment; its next one if it has none here.
+    pub fn starts(&self) -> impl Iterator<Item = (QueueNo, u64)> {
+        self.queues.iter().map(|run| (run.queue, run.first))
+    }
+
     /// Up to `count` places from the one numbered `from` in the run. Reads whole blocks and checks them.
     pub async fn places(&self, run: SealedRun, from: u32, count: u32) -> io::Result<Vec<Place>> {
         assert!(from <= run.entries, "the caller looked at the run");

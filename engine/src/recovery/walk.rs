@@ -1,13 +1,15 @@
-//! Walking the records of a segment with large reads, each one checked.
+//! Walking the records of a segment with large reads, several in flight, each record checked.
 
-use crate::segment::Segment;
 use protocol::record::{self, View};
-use reactor::Buffer;
+use reactor::{Buffer, File, Task};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-/// Bytes per read. A longer record gets a read of its own length.
-const READ_BYTES: usize = 4 << 20;
+/// Bytes per read, and how many reads are on their way while the records before them are looked at.
+const READ_BYTES: u64 = 1 << 20;
+const READS_AHEAD: usize = 4;
+/// Reads begin and end at multiples of this, so that files opened for direct access can be walked.
 const PAGE_BYTES: u64 = 4096;
 /// What a power cut leaves old or new as a whole.
 const SECTOR_BYTES: u64 = 512;
@@ -16,11 +18,16 @@ pub const NOTHING_MORE: &str = "nothing more was written";
 
 /// See the module.
 pub struct Walk {
-    segment: Arc<Segment>,
+    file: Arc<File>,
+    base: u64,
+    bytes: u64,
     position: u64,
-    buffer: Buffer,
-    /// Position of the buffer's first byte.
-    buffer_at: u64,
+    /// Bytes of the segment from `window_at` on, those at `position` among them.
+    window: Vec<u8>,
+    window_at: u64,
+    /// Reads on their way, in order; together they end at `read_to`.
+    coming: VecDeque<Task<(io::Result<usize>, Buffer)>>,
+    read_to: u64,
 }
 
 /// What is at the walk's place.
@@ -40,12 +47,17 @@ pub struct Found<'a> {
 }
 
 impl Walk {
-    pub fn new(segment: Arc<Segment>, position: u64) -> Walk {
+    /// Through the segment that starts at the log offset `base` and has `bytes`, from `position` on.
+    pub fn new(file: Arc<File>, base: u64, bytes: u64, position: u64) -> Walk {
         Walk {
-            segment,
+            file,
+            base,
+            bytes,
             position,
-            buffer: Buffer::with_capacity(READ_BYTES),
-            buffer_at: position,
+            window: Vec::new(),
+            window_at: position / PAGE_BYTES * PAGE_BYTES,
+            coming: VecDeque::new(),
+            read_to: position / PAGE_BYTES * PAGE_BYTES,
         }
     }
 
@@ -55,12 +67,12 @@ impl Walk {
     }
 
     pub async fn next(&mut self) -> io::Result<Step<'_>> {
-        let rest = self.segment.bytes() - self.position;
+        let rest = self.bytes - self.position;
         if rest < record::HEADER_BYTES as u64 {
             return Ok(Step::End("no room for a record or a blank"));
         }
-        self.load(record::HEADER_BYTES).await?;
-        let start = self.bytes(record::HEADER_BYTES);
+        self.load(record::HEADER_BYTES as u64).await?;
+        let start = self.shown(record::HEADER_BYTES);
         if start[..record::MAGIC_AT] == [0; record::MAGIC_AT] {
             return Ok(Step::End(NOTHING_MORE));
         }
@@ -77,43 +89,120 @@ impl Walk {
         if total + record::HEADER_BYTES as u64 > rest {
             return Ok(Step::End("a record longer than the file"));
         }
-        self.load(header.total).await?;
+        self.load(total).await?;
         let position = self.position;
         self.position += total;
-        let log_offset = self.segment.base() + position;
-        let at = (position - self.buffer_at) as usize;
-        let bytes = &self.buffer[at..at + header.total];
+        let at = (position - self.window_at) as usize;
+        let bytes = &self.window[at..at + header.total];
         Ok(Step::Record(Found {
             position,
-            view: check(bytes, log_offset, position),
+            view: check(bytes, self.base + position, position),
         }))
     }
 
-    /// Makes sure that `len` bytes from the position on are in the buffer.
-    async fn load(&mut self, len: usize) -> io::Result<()> {
-        let end = self.position + len as u64;
-        if self.position >= self.buffer_at && end <= self.buffer_at + self.buffer.len() as u64 {
-            return Ok(());
+    /// Steps to another place.
+    pub fn go_to(&mut self, position: u64) {
+        let window = self.window_at..=self.window_at + self.window.len() as u64;
+        if !window.contains(&position) {
+            self.window.clear();
+            self.coming.clear();
+            self.window_at = position / PAGE_BYTES * PAGE_BYTES;
+            self.read_to = self.window_at;
         }
-        let from = self.position / PAGE_BYTES * PAGE_BYTES;
-        let wanted = (end - from).max(READ_BYTES as u64);
-        let wanted = wanted.min(self.segment.bytes() - from) as usize;
-        let mut buffer = std::mem::replace(&mut self.buffer, Buffer::with_capacity(0));
-        if buffer.capacity() < wanted {
-            buffer = Buffer::with_capacity(wanted);
+        self.position = position;
+    }
+
+    /// Goes on, behind damage, at the next place that looks like a record which claims to be there, or at the blank
+    /// that fills the file. Returns whether there is one.
+    pub async fn find_next_record(&mut self) -> io::Result<bool> {
+        loop {
+            self.position += 1;
+            let rest = self.bytes - self.position;
+            if rest < record::SYS_FLAG_AT as u64 {
+                return Ok(false);
+            }
+            self.load(record::SYS_FLAG_AT as u64).await?;
+            let (base, end) = (self.base, self.bytes);
+            let at = (self.position - self.window_at) as usize;
+            let found = self.window[at..]
+                .windows(record::SYS_FLAG_AT)
+                .zip(self.position..)
+                .find(|(start, position)| begins(start, base + position, end - position));
+            self.position = match found {
+                Some((_, position)) => position,
+                None => self.window_at + (self.window.len() - record::SYS_FLAG_AT) as u64,
+            };
+            if found.is_some() {
+                return Ok(true);
+            }
         }
-        let (read, buffer) = self.segment.file().read_at(buffer, from, wanted).await;
-        self.buffer = buffer;
-        self.buffer_at = from;
-        if read? < wanted {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+
+    /// The first byte from here to the end of the segment that is not zero.
+    pub async fn find_not_zero(&mut self) -> io::Result<Option<u64>> {
+        while self.position < self.bytes {
+            self.load(1).await?;
+            let at = (self.position - self.window_at) as usize;
+            if let Some(found) = self.window[at..].iter().position(|byte| *byte != 0) {
+                return Ok(Some(self.position + found as u64));
+            }
+            self.position = self.window_at + self.window.len() as u64;
+        }
+        Ok(None)
+    }
+
+    /// Makes sure that `len` bytes from the position on are in the window.
+    async fn load(&mut self, len: u64) -> io::Result<()> {
+        let end = self.position + len;
+        debug_assert!(end <= self.bytes, "nothing is read behind the file");
+        while self.window_at + (self.window.len() as u64) < end {
+            self.read_ahead();
+            let window_end = self.window_at + self.window.len() as u64;
+            // What the walk has passed is not needed any more.
+            let passed = self.position.min(window_end) - self.window_at;
+            self.window.drain(..passed as usize);
+            self.window_at += passed;
+            let reading = self.coming.pop_front();
+            let arrived = reading.expect("the file has more").await;
+            let (read, buffer) = arrived.ok_or(io::ErrorKind::Interrupted)?;
+            let wanted = READ_BYTES.min(self.bytes - window_end);
+            if (read? as u64) < wanted {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.window.extend_from_slice(&buffer);
         }
         Ok(())
     }
 
-    fn bytes(&self, len: usize) -> &[u8] {
-        let at = (self.position - self.buffer_at) as usize;
-        &self.buffer[at..at + len]
+    /// Keeps several reads on their way.
+    fn read_ahead(&mut self) {
+        while self.coming.len() < READS_AHEAD && self.read_to < self.bytes {
+            let (file, at) = (self.file.clone(), self.read_to);
+            let len = READ_BYTES.min(self.bytes - at);
+            self.coming
+                .push_back(reactor::spawn("read the log", async move {
+                    let buffer = Buffer::with_capacity(len as usize);
+                    file.read_at(buffer, at, len as usize).await
+                }));
+            self.read_to += len;
+        }
+    }
+
+    fn shown(&self, len: usize) -> &[u8] {
+        let at = (self.position - self.window_at) as usize;
+        &self.window[at..at + len]
+    }
+}
+
+/// Whether the first bytes of something are those of a record that claims the log offset, or of a blank that ends
+/// with the file.
+fn begins(start: &[u8], log_offset: u64, rest: u64) -> bool {
+    let Ok(header) = record::len_at(start) else {
+        return false;
+    };
+    match header.is_blank() {
+        true => header.total as u64 == rest,
+        false => start[record::LOG_OFFSET_AT..record::SYS_FLAG_AT] == log_offset.to_be_bytes(),
     }
 }
 

@@ -1,0 +1,281 @@
+//! Reading every record of every segment, and making from them what the companions must say.
+
+use super::companions::{Companions, Expected};
+use super::{CannotCheck, Repair, Report};
+use crate::dispatch::Dispatched;
+use crate::queue::{Queue, Registry};
+use crate::queue_index::Entry;
+use crate::queue_index::active::ActiveIndex;
+use crate::recovery::Progress;
+use crate::recovery::files::FoundFile;
+use crate::recovery::indexing::{Indexing, Place};
+use crate::recovery::walk::{self, Step, Walk};
+use protocol::record;
+use reactor::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Bytes are searched for a sign of life at the start of a file only.
+const START_BYTES: usize = 4096;
+
+/// See the module.
+pub struct LogCheck<'a> {
+    registry: Arc<Registry>,
+    files: &'a [FoundFile],
+    companions: &'a Companions,
+    /// The newest file that anything was written to.
+    last: usize,
+}
+
+/// How the reading of a segment ended.
+enum Ended {
+    Full,
+    /// Nothing more was found from this position on.
+    At(u64, &'static str),
+}
+
+impl<'a> LogCheck<'a> {
+    pub fn new(
+        registry: Arc<Registry>,
+        files: &'a [FoundFile],
+        companions: &'a Companions,
+    ) -> LogCheck<'a> {
+        LogCheck {
+            registry,
+            files,
+            companions,
+            last: 0,
+        }
+    }
+
+    pub async fn run(
+        &mut self,
+        report: &mut Report,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), CannotCheck> {
+        self.last = self.find_last()?;
+        report.first = self.files.first().map_or(0, |file| file.base);
+        report.end = report.first;
+        let total_bytes = self.files.iter().map(|file| file.bytes).sum();
+        for (number, found) in self.files.iter().enumerate() {
+            let file = Arc::new(open(&found.path).map_err(CannotCheck::io(&found.path))?);
+            let checked = if number <= self.last {
+                self.segment(number, found, file, report).await
+            } else {
+                unused(found, file, report).await
+            };
+            if let Err(error) = checked {
+                let advice = "the disk may be failing; copy what can be read";
+                let what = format!("cannot be read: {error}");
+                report.problem(&found.path, None, what, Repair::Impossible(advice));
+            }
+            report.log_bytes_read += found.bytes;
+            progress(Progress {
+                read_bytes: report.log_bytes_read,
+                total_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    async fn segment(
+        &self,
+        number: usize,
+        found: &FoundFile,
+        file: Arc<File>,
+        report: &mut Report,
+    ) -> io::Result<()> {
+        let mut expected = Expected {
+            log_file: found.path.clone(),
+            index: ActiveIndex::new(found.base),
+            base: found.base,
+            bytes: found.bytes,
+            covered_to: found.base,
+            latest_ms: 0,
+        };
+        let mut walk = Walk::new(file, found.base, found.bytes, 0);
+        let ended = self
+            .records(number, found, &mut walk, &mut expected, report)
+            .await?;
+        match ended {
+            Ended::Full => {
+                report.end = found.base + found.bytes;
+                expected.covered_to = report.end;
+                self.companions.sealed(&expected, report).await;
+            }
+            Ended::At(position, why) => {
+                report.end = found.base + position;
+                expected.covered_to = report.end;
+                self.behind_end(number, found, &mut walk, position, why, report)
+                    .await?;
+                self.companions.parts(&expected, report);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the records to the blank, or to where nothing more is found.
+    async fn records(
+        &self,
+        number: usize,
+        found: &FoundFile,
+        walk: &mut Walk,
+        expected: &mut Expected,
+        report: &mut Report,
+    ) -> io::Result<Ended> {
+        let mut indexing = Indexing::default();
+        loop {
+            let (position, why) = match walk.next().await? {
+                Step::Full => {
+                    expected.latest_ms = indexing.latest_ms();
+                    return Ok(Ended::Full);
+                }
+                Step::Record(record) => {
+                    let position = record.position;
+                    let entry = record
+                        .view
+                        .and_then(|view| indexing.entry(&expected.index, position, &view));
+                    match entry {
+                        Ok(entry) => {
+                            report.records += 1;
+                            if let Some((to, entry)) = entry {
+                                self.message(found, &to, entry, expected, report);
+                            }
+                            continue;
+                        }
+                        Err(why) => (position, why),
+                    }
+                }
+                Step::End(why) => (walk.position(), why),
+            };
+            expected.latest_ms = indexing.latest_ms();
+            walk.go_to(position);
+            if !walk.find_next_record().await? {
+                return Ok(Ended::At(position, why));
+            }
+            let next = walk.position();
+            let what = format!("{why}; the next record is at {next}");
+            if number == self.last && !report.closed {
+                let what = format!("{what}; the next start cuts the log here");
+                report.note(&found.path, Some(position), what);
+            } else {
+                const ADVICE: &str = "the messages between are lost, unless another copy has them";
+                let repair = Repair::Impossible(ADVICE);
+                report.problem(&found.path, Some(position), what, repair);
+            }
+        }
+    }
+
+    fn message(
+        &self,
+        found: &FoundFile,
+        to: &Dispatched<'_>,
+        entry: Entry,
+        expected: &Expected,
+        report: &mut Report,
+    ) {
+        report.messages += 1;
+        let queue = self.queue(to);
+        let next = queue.max_offset();
+        let place = Place::of(next, to.queue_offset);
+        if place != Place::Follows {
+            let what = format!(
+                "offset {} of {}/{} where {next} was expected",
+                to.queue_offset, to.topic, to.queue_id
+            );
+            let at = Some(u64::from(entry.position));
+            if report.rocketmqs {
+                report.note(&found.path, at, what);
+            } else {
+                const ADVICE: &str = "messages between are lost, unless another copy has them";
+                report.problem(&found.path, at, what, Repair::Impossible(ADVICE));
+            }
+        }
+        if place == Place::Anew {
+            queue.start_at(to.queue_offset);
+        }
+        expected
+            .index
+            .append_anywhere(queue.no(), next, to.queue_offset, entry);
+        queue.store_max(to.queue_offset + 1);
+    }
+
+    fn queue(&self, to: &Dispatched<'_>) -> Arc<Queue> {
+        if let Some(queue) = self.registry.find(to.topic, to.queue_id) {
+            return queue;
+        }
+        let queue = self.registry.find_or_make(to.topic, to.queue_id);
+        queue.start_at(to.queue_offset);
+        queue
+    }
+
+    /// What lies behind the last record of a segment that is not full.
+    async fn behind_end(
+        &self,
+        number: usize,
+        found: &FoundFile,
+        walk: &mut Walk,
+        position: u64,
+        why: &'static str,
+        report: &mut Report,
+    ) -> io::Result<()> {
+        if number < self.last {
+            const ADVICE: &str =
+                "what was in the rest of the file is lost, unless another copy has it";
+            let repair = Repair::Impossible(ADVICE);
+            let what = format!("the log goes on in the next file, but here is: {why}");
+            report.problem(&found.path, Some(position), what, repair);
+            return Ok(());
+        }
+        walk.go_to(position);
+        let Some(at) = walk.find_not_zero().await? else {
+            return Ok(());
+        };
+        let what = match why {
+            walk::NOTHING_MORE => "something is written behind the end of the log",
+            why => why,
+        };
+        if report.closed {
+            let what = format!("{what}, although the store was closed in order");
+            const ADVICE: &str = "the next start cuts the log here";
+            report.problem(&found.path, Some(at), what, Repair::Impossible(ADVICE));
+        } else {
+            let what = format!("{what}; the next start cuts the log here");
+            report.note(&found.path, Some(at), what);
+        }
+        Ok(())
+    }
+
+    fn find_last(&self) -> Result<usize, CannotCheck> {
+        for (number, found) in self.files.iter().enumerate().rev() {
+            let file = open(&found.path).map_err(CannotCheck::io(&found.path))?;
+            let mut start = [0; START_BYTES];
+            let read = file.read_exact_at_blocking(&mut start, 0);
+            // What cannot be read is reported when it is its turn.
+            if read.is_err() || start[..record::HEADER_BYTES] != [0; record::HEADER_BYTES] {
+                return Ok(number);
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// A file prepared for what comes next has to be empty.
+async fn unused(found: &FoundFile, file: Arc<File>, report: &mut Report) -> io::Result<()> {
+    let mut walk = Walk::new(file, found.base, found.bytes, 0);
+    if let Some(at) = walk.find_not_zero().await? {
+        let what =
+            "something is written behind the end of the log; the next start removes this file";
+        report.note(&found.path, Some(at), what);
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let options = OpenOptions {
+        read: true,
+        ..OpenOptions::default()
+    };
+    File::open(path, options)
+}
