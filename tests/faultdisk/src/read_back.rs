@@ -20,6 +20,8 @@ mod code {
 pub struct Counts {
     pub served: u64,
     pub promised: u64,
+    /// Topics that were gone and had to be made again.
+    pub topics_gone: u64,
 }
 
 /// Reads all queues of a topic. An error if anything served is wrong, out of place, twice there or out of order, if
@@ -56,6 +58,14 @@ pub fn read_back(
         counts.served += served.len() as u64;
     }
     Ok(counts)
+}
+
+/// Whether the broker knows the topic.
+pub fn has_topic(client: &mut Client, topic: &str) -> Result<bool> {
+    let pulled = client
+        .pull(topic, 0, 0)
+        .map_err(Error::io(format!("pulling {topic}")))?;
+    Ok(pulled.code != code::TOPIC_NOT_EXIST)
 }
 
 /// Every message of a queue with its offset, without a gap.

@@ -9,7 +9,7 @@ use crate::ensure;
 use crate::error::{Error, Result};
 use crate::payload::{self, Number};
 use crate::promises::Promises;
-use crate::read_back::{Counts, read_back};
+use crate::read_back::{Counts, has_topic, read_back};
 
 /// Of the messages that ask whether sends are accepted again.
 const PROBE_SENDER: u32 = 1 << 20;
@@ -33,7 +33,14 @@ pub fn judge(
     let broker = setup.start()?;
     let judged = (|| {
         let mut client = broker.connect()?;
-        let counts = read_back(&mut client, TOPIC, QUEUES, promises)?;
+        // A topic is as durable as messages are: an ASYNC_FLUSH store may forget a new one, and its messages are there
+        // again as soon as it is.
+        let gone = !mode.sync && !has_topic(&mut client, TOPIC)?;
+        if gone {
+            client.create_topic(TOPIC, QUEUES)?;
+        }
+        let mut counts = read_back(&mut client, TOPIC, QUEUES, promises)?;
+        counts.topics_gone = u64::from(gone);
         client.create_topic(TOPIC, QUEUES)?;
         let mut all = promises.clone();
         for queue in 0..QUEUES {

@@ -103,6 +103,7 @@ fn cut(
             Ok(counts) => {
                 total.served += counts.served;
                 total.promised += counts.promised;
+                total.topics_gone += counts.topics_gone;
             }
             Err(error) => {
                 failed += 1;
@@ -116,11 +117,13 @@ fn cut(
         Ok::<(), Error>(())
     })?;
     println!(
-        "{mode}: {count} states in {:.0} s, {:.0} unsynced sectors and names in each; {} messages promised, {} served; {failed} states failed",
+        "{mode}: {count} states in {:.0} s, {:.0} unsynced sectors and names in each; {} messages promised, {} served, \
+         {} topics made again; {failed} states failed",
         started.elapsed().as_secs_f64(),
         unsynced as f64 / count.max(1) as f64,
         total.promised,
         total.served,
+        total.topics_gone,
     );
     Ok(failed)
 }
