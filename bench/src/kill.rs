@@ -94,7 +94,7 @@ pub fn run(command: Kill) -> Result<()> {
     let line = bar("kill");
 
     let mut child = Child::start(&command.broker_cmd, &command.broker_log)?;
-    wait_for_first_start(broker, &command)?;
+    wait_for_first_start(broker, &command, &mut child)?;
     let mut rounds = Vec::new();
     for number in 0..command.rounds {
         line.set_message(format!("round {} of {}", number + 1, command.rounds));
@@ -134,14 +134,14 @@ pub fn run(command: Kill) -> Result<()> {
     report.judge(Duration::from_millis(command.ready_ms))
 }
 
-fn wait_for_first_start(broker: SocketAddr, command: &Kill) -> Result<()> {
+fn wait_for_first_start(broker: SocketAddr, command: &Kill, child: &mut Child) -> Result<()> {
     let deadline = Instant::now() + START_LIMIT;
     loop {
         let prepared = Control::connect(broker)
             .and_then(|mut control| command.topics.prepare(&command.target, &mut control));
         match prepared {
             Ok(()) => return Ok(()),
-            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(error) if Instant::now() > deadline || !child.is_alive() => return Err(error),
             Err(_) => thread::sleep(Duration::from_millis(50)),
         }
     }

@@ -135,8 +135,7 @@ fn kill_once(
     let mut disk_mib_per_second = None;
     if power_cut {
         contender.lose_memory()?;
-        let newest_first = newest_first(&contender)?;
-        let read = disk::read_sequentially(&newest_first, DISK_BYTES_MAX)?;
+        let read = disk::read_sequentially(&log_files(&contender)?, DISK_BYTES_MAX)?;
         disk_mib_per_second = Some(read.mib_per_second());
     }
     let mut probe = Probe::new(contender.broker, &lanes[0], fill::BODY_BYTES);
@@ -181,12 +180,10 @@ fn load_and_kill(contender: &mut Contender, lanes: &[Lane], load: Duration) -> R
     progress::join(generator).map(drop)
 }
 
-/// The log's files; recovery reads at the end.
-fn newest_first(contender: &Contender) -> Result<Vec<PathBuf>> {
+/// Oldest first: the newest is mostly room that was never written, which no disk has to be asked for.
+fn log_files(contender: &Contender) -> Result<Vec<PathBuf>> {
     let files = page_cache::files_under(&contender.store().join("commitlog"));
-    let mut files = files.map_err(Error::io("listing the log's files"))?;
-    files.reverse();
-    Ok(files)
+    files.map_err(Error::io("listing the log's files"))
 }
 
 impl Restart {

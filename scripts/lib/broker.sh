@@ -1,23 +1,54 @@
 # Sourced by the proofs: builds the release binaries (unless ORBIT_BUILT is set) and starts brokers of their own in a temporary folder.
 #   start_broker [key=value ...]   standalone broker with embedded name server on BROKER and NAMESRV, store in STORE; sets PID
 #   stop_broker                    SIGTERM; fails unless the exit code is 0
-# Sets BENCH (orbit-bench), ORBIT (orbit-broker) and WORK (removed at exit); raises the limits that may be raised.
+#   need_room NAME GB              ends the proof as skipped where the disk has less free
+#   orbit_options [key=value ...]  OPTIONS: what orbit-bench needs to start brokers itself, with these lines of broker.conf
+# Sets BENCH (orbit-bench), ORBIT (orbit-broker), WORK and SHM (a folder on disk and one of shared memory, both removed at exit,
+# when everything that was started has been ended); raises the limits that may be raised.
 target=${CARGO_TARGET_DIR:-$PWD/target}
-[ -n "${ORBIT_BUILT:-}" ] || cargo build --release --quiet -p server -p bench
+[ -n "${ORBIT_BUILT:-}" ] || cargo build --release --quiet -p server -p namesrv -p bench
 ORBIT=$target/release/orbit-broker
 BENCH=$target/release/orbit-bench
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/orbit-proof.XXXXXX")
+SHM=$(mktemp -d /dev/shm/orbit-proof.XXXXXX 2> /dev/null || mktemp -d "$WORK/shm.XXXXXX")
 # Below the range the kernel takes outgoing ports from, so that no client sits on them.
 BROKER=127.0.0.1:23911
 NAMESRV=127.0.0.1:23876
 STORE=$WORK/store
+# Where orbit-bench keeps the stores of brokers that it starts.
+STORES=$WORK
 PID=
 ulimit -n "$(ulimit -Hn)" 2> /dev/null || true
-trap 'code=$?; for job in $(jobs -p); do kill -9 "$job" 2> /dev/null || true; done; rm -rf "$WORK"; exit $code' EXIT
+clean_up() {
+    local job
+    # What runs in the foreground is no job; what orbit-bench has started ends with it.
+    for job in $(jobs -p) $(cat "/proc/$$/task/$$/children" 2> /dev/null); do kill -9 "$job" 2> /dev/null || true; done
+    if mountpoint -q "$WORK/disk" 2> /dev/null; then umount "$WORK/disk" || umount -l "$WORK/disk" || true; fi
+    rm -rf "$WORK" "$SHM"
+}
+trap 'code=$?; clean_up; exit $code' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+need_room() { # need_room NAME GB
+    local free_kib
+    free_kib=$(df -Pk "$WORK" | awk 'NR == 2 { print $4 }')
+    if [ "$free_kib" -lt $(($2 * 1000000)) ]; then
+        echo "$1: skipped, it needs $2 GB of free disk and $WORK has $((free_kib / 1000000))"
+        exit 0
+    fi
+}
+
+orbit_options() { # orbit_options [key=value ...]: OPTIONS
+    local line
+    OPTIONS=(--orbit-broker "$ORBIT" --dir "$STORES" --window-dir "$SHM")
+    for line in "$@"; do OPTIONS+=(--orbit-set "$line"); done
+}
 
 write_conf() { # write_conf [key=value ...]: $WORK/broker.conf
     printf '%s\n' "brokerName=proof" "brokerIP1=127.0.0.1" "bindAddress=127.0.0.1" "listenPort=${BROKER#*:}" \
-        "namesrvListenPort=${NAMESRV#*:}" "storePathRootDir=$STORE" "$@" > "$WORK/broker.conf"
+        "namesrvListenPort=${NAMESRV#*:}" "storePathRootDir=$STORE" "windowDir=$SHM" "$@" > "$WORK/broker.conf"
 }
 
 start_broker() {

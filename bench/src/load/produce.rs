@@ -285,7 +285,7 @@ impl Producers {
     pub fn issue_due(&mut self, now_ns: u64) -> Option<u64> {
         let schedule = self.schedule.as_mut()?;
         let count = self.peers.len();
-        let first = self.turn;
+        let mut issued = false;
         let mut full = 0;
         while schedule.due_ns() <= now_ns && full < count {
             let peer = &mut self.peers[self.turn];
@@ -293,13 +293,14 @@ impl Producers {
             if peer.connection.is_some() && !peer.free.is_empty() {
                 peer.issue(&self.templates, &self.filler, self.batch, schedule.due_ns());
                 schedule.issued += 1;
+                issued = true;
                 full = 0;
             } else {
                 full += 1;
             }
         }
         let due_ns = schedule.due_ns();
-        if self.turn != first || full > 0 {
+        if issued {
             for index in 0..count {
                 self.flush(index);
             }
@@ -440,6 +441,10 @@ fn write_hex(out: &mut [u8], mut value: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::time::Duration;
+
     use super::*;
     use crate::payload;
 
@@ -500,5 +505,34 @@ mod tests {
         assert_eq!(schedule.due_ns(), 1_000);
         schedule.issued = 3;
         assert_eq!(schedule.due_ns(), 1_000_001_000);
+    }
+
+    #[test]
+    fn what_is_issued_leaves_at_once_even_if_every_connection_had_its_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let broker = listener.local_addr().expect("it is bound");
+        let settings = Settings {
+            connections: 2,
+            depth: 4,
+            body_bytes: 64,
+            batch: 1,
+            rate: Some(1_000.0),
+            encoding: Encoding::Json,
+        };
+        let lane = Lane {
+            topic: "t".into(),
+            queue: 0,
+        };
+        let mut producers =
+            Producers::connect(broker, &[lane], 1, 0, &settings).expect("it listens");
+        assert_eq!(producers.issue_due(1_000_000), Some(2_000_000));
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().expect("two have connected");
+            stream
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .expect("a socket");
+            let mut word = [0; 4];
+            stream.read_exact(&mut word).expect("a frame has left");
+        }
     }
 }
