@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use faultdisk::control::Control;
 use faultdisk::mount::{self, Options};
-use faultdisk::prove::{Flusher, Mode, Setting, power_cut};
+use faultdisk::prove::{Flusher, Mode, Setting, faults, power_cut};
 use faultdisk::trace;
 
 /// A disk that loses what was not synced, fails, fills up and slows down.
@@ -48,6 +48,16 @@ enum Command {
     Trace { file: PathBuf },
     /// Tell whether anything can be mounted here
     Available,
+    /// Run a real broker on a disk with every fault it knows
+    Faults {
+        #[command(flatten)]
+        proof: Proof,
+        /// Only scenarios whose name contains this
+        #[arg(long, default_value = "")]
+        only: String,
+        #[arg(long)]
+        short: bool,
+    },
     /// Cut the power at many moments of a recorded run, and let a real broker recover each state
     PowerCut {
         #[command(flatten)]
@@ -165,6 +175,11 @@ fn run(command: Command) -> Result<(), String> {
             Ok(())
         }
         Command::Available => mount::available(),
+        Command::Faults { proof, only, short } => {
+            let work = tempfile::tempdir().map_err(|error| error.to_string())?;
+            let proven = faults::run(&proof.setting(work.path()), &only, short);
+            proven.map_err(|error| error.to_string())
+        }
         Command::PowerCut {
             proof,
             states,

@@ -1,9 +1,11 @@
 //! The proofs: real brokers on the faulty disk, and on what power cuts may leave of it.
 
 pub mod disk;
+pub mod faults;
 pub mod judge;
 pub mod power_cut;
 pub mod record;
+pub mod stage;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -41,6 +43,14 @@ impl Mode {
 impl fmt::Display for Mode {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", self.settings().join(" "))
+    }
+}
+
+/// A directory in shared memory: where windows outlive their processes, and a cut power supply ends them.
+fn memory() -> std::io::Result<tempfile::TempDir> {
+    match tempfile::tempdir_in("/dev/shm") {
+        Ok(directory) => Ok(directory),
+        Err(_) => tempfile::tempdir(),
     }
 }
 

@@ -23,12 +23,14 @@ pub fn judge(
     work: &Path,
     promises: &Promises,
 ) -> Result<Counts> {
+    // Another boot: no window is left.
+    let memory = super::memory()?;
     let setup = Setup {
         binary: setting.broker.clone(),
         store: store.to_path_buf(),
         work: work.to_path_buf(),
         port: setting.port,
-        settings: record::settings(setting, mode),
+        settings: record::settings(setting, mode, memory.path()),
     };
     let broker = setup.start()?;
     let judged = (|| {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::disk::Mounted;
-use super::{Mode, Setting};
+use super::{Flusher, Mode, Setting};
 use crate::broker::{Broker, Setup};
 use crate::ensure;
 use crate::error::{Error, Result};
@@ -27,8 +27,11 @@ const SLOW: &str = "slow 300 write,fsync";
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// What brokers are started with, here and on what is left.
-pub fn settings(setting: &Setting, mode: Mode) -> Vec<String> {
+pub fn settings(setting: &Setting, mode: Mode, window: &Path) -> Vec<String> {
     let mut settings = mode.settings();
+    if mode.flusher == Flusher::Direct {
+        settings.push(format!("windowDir={}", window.display()));
+    }
     settings.extend([
         format!("mappedFileSizeCommitLog={SEGMENT_BYTES}"),
         "flushIntervalCommitLog=20".to_owned(),
@@ -48,12 +51,13 @@ pub fn record(
 ) -> Result<u64> {
     let mut disk = Mounted::start(work, CAPACITY_BYTES, Some(trace))?;
     disk.ask(SLOW)?;
+    let memory = super::memory()?;
     let setup = Setup {
         binary: setting.broker.clone(),
         store: disk.directory.join("store"),
         work: work.to_path_buf(),
         port: setting.port,
-        settings: settings(setting, mode),
+        settings: settings(setting, mode, memory.path()),
     };
     // As it is where the store is a mount point, or was made by a package.
     fs::create_dir(&setup.store)?;
