@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::{FlushConfig, OpenError, Store};
+use engine::{FlushConfig, FlusherKind, OpenError, Store, WindowConfig};
 use namesrv::NameServer;
 use reactor::mailbox::{self, Receiver, Reply, Sender, oneshot};
 use reactor::{CoreHandle, Listener};
@@ -19,6 +19,7 @@ use reactor::{CoreHandle, Listener};
 use crate::config::Settings;
 use crate::coordinator::{Coordinator, state};
 use crate::delay::{Delay, Progress};
+use crate::memory::Budget;
 use crate::messages::{
     COORDINATOR_INBOX_REQUESTS_MAX, SHARD_INBOX_ITEMS_MAX, Shared, ToCoordinator, ToShard,
     ToWriter, WRITER_INBOX_BATCHES_MAX,
@@ -141,6 +142,9 @@ impl Broker {
         );
         let shard = start_shards(&shared, &plan, inboxes.shards, &mut other_cores)?;
         let delay = Delay::start(&shard, &settings.delay_levels_ms, &progress);
+        // From here on log may go: those who are owed something of it have said so.
+        let retention = settings.retention.clone();
+        shared.store.set_retention(retention);
         let listeners = listen(&shard, &settings)?;
         let registration = register(&coordinator).await;
         Ok(Self {
@@ -300,9 +304,21 @@ async fn write(
 }
 
 fn store_config(settings: &Settings, plan: &Plan) -> engine::Config {
+    let budget = Budget::of(settings.memory_bytes);
+    let defaults = engine::Config::for_root(&settings.store_root);
     engine::Config {
         log_dirs: settings.log_dirs.clone(),
         segment_bytes: settings.segment_bytes,
+        flusher: settings.flusher,
+        window: WindowConfig {
+            bytes: budget.window_bytes,
+            dir: settings.window_dir.clone(),
+        },
+        hot_bytes: match settings.flusher {
+            FlusherKind::Mmap => defaults.hot_bytes,
+            FlusherKind::Direct => budget.window_bytes,
+        },
+        cold_cache_bytes: budget.cold_cache_bytes as usize,
         sync_flush: settings.sync_flush,
         flush: FlushConfig {
             interval_ms: settings.flush_interval_ms,
@@ -310,7 +326,7 @@ fn store_config(settings: &Settings, plan: &Plan) -> engine::Config {
             thorough_ms: settings.flush_thorough_ms,
         },
         shards: plan.shards.len(),
-        ..engine::Config::for_root(&settings.store_root)
+        ..defaults
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use engine::{FlusherKind, Retention, WindowDir};
 use keys::Effect;
 use values::{DEFAULT_ADDRESS, Values, canonical, defaults, log_dirs, take};
 
@@ -128,12 +129,19 @@ pub struct Settings {
     pub store_root: PathBuf,
     pub log_dirs: Vec<PathBuf>,
     pub segment_bytes: u64,
+    pub flusher: FlusherKind,
+    pub window_dir: WindowDir,
+    /// What the process may hold.
+    pub memory_bytes: u64,
     pub sync_flush: bool,
     /// After so long a sender is told that its message is stored and not yet durable.
     pub sync_flush_timeout_ms: u64,
     pub flush_interval_ms: u64,
     pub flush_least_pages: u64,
     pub flush_thorough_ms: u64,
+
+    /// What of the log is kept, and for how long.
+    pub retention: Retention,
 
     /// Level 1 is the first; milliseconds.
     pub delay_levels_ms: Vec<u64>,
@@ -314,11 +322,15 @@ impl Settings {
             store_root,
             log_dirs,
             segment_bytes: v.number("mappedFileSizeCommitLog")?,
+            flusher: v.flusher(),
+            window_dir: v.window_dir(),
+            memory_bytes: v.memory_bytes()?,
             sync_flush: v.text("flushDiskType") == "SYNC_FLUSH",
             sync_flush_timeout_ms: v.number("syncFlushTimeout")?,
             flush_interval_ms: v.number("flushIntervalCommitLog")?,
             flush_least_pages: v.number("flushCommitLogLeastPages")?,
             flush_thorough_ms: v.number("flushCommitLogThoroughInterval")?,
+            retention: v.retention()?,
             delay_levels_ms: delay_levels::parse(v.text("messageDelayLevel")).ok_or_else(|| {
                 v.invalid(
                     "messageDelayLevel",
@@ -334,7 +346,6 @@ impl Settings {
                 .collect(),
             values: BTreeMap::new(),
         };
-        v.refuse_what_would_break_a_promise()?;
         let mut values = values;
         values.remove(DEFAULT_ADDRESS);
         values.insert("brokerIP1", settings.advertised_ip.to_string());

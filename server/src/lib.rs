@@ -23,6 +23,7 @@ pub mod groups;
 pub mod handlers;
 pub mod internal;
 pub mod long_poll;
+mod memory;
 pub mod messages;
 pub mod net;
 pub mod offsets;

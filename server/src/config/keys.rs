@@ -17,6 +17,10 @@ pub enum Kind {
     Bool,
     /// A whole number from the first to the second, both included.
     Int(i64, i64),
+    /// A share of the whole: `75`, or `0.75`.
+    Percent,
+    /// Hours of the day like `04` or `04;16`.
+    Hours,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// An IP address.
@@ -37,7 +41,7 @@ pub enum Effect {
 }
 
 use Effect::{Absent, Live, Start, Tuning};
-use Kind::{Bool, Choice, Int, Ip, Text};
+use Kind::{Bool, Choice, Hours, Int, Ip, Percent, Text};
 
 const ANY: Kind = Int(i64::MIN, i64::MAX);
 const PORT: Kind = Int(1, 65_535);
@@ -61,6 +65,15 @@ pub const ALIASES: &[(&str, &str)] = &[
     (
         "destroyMappedFileIntervalForcibly",
         "destroyMapedFileIntervalForcibly",
+    ),
+    // Of the Java process, in 4.x.
+    (
+        "rocketmq.broker.diskSpaceWarningLevelRatio",
+        "diskSpaceWarningLevelRatio",
+    ),
+    (
+        "rocketmq.broker.diskSpaceCleanForciblyRatio",
+        "diskSpaceCleanForciblyRatio",
     ),
     ("haSlaveFallbehindMax", "haMaxGapNotInSync"),
     ("namesrvaddr", "namesrvAddr"),
@@ -246,17 +259,27 @@ pub static KEYS: &[Key] = &[
     key("storeType", "default", Text, Tuning),
     key("messageStorePlugIn", "", Text, Absent),
     // keeping and deleting
-    key("deleteWhen", "04", Text, Absent),
-    key("fileReservedTime", "72", COUNT, Absent),
-    key("diskMaxUsedSpaceRatio", "75", Int(10, 95), Absent),
-    key("diskSpaceCleanForciblyRatio", "85", Int(0, 100), Absent),
-    key("diskSpaceWarningLevelRatio", "90", Int(0, 100), Absent),
-    key("cleanFileForciblyEnable", "true", Bool, Absent),
-    key("cleanResourceInterval", "10000", MILLIS, Tuning),
-    key("deleteCommitLogFilesInterval", "100", MILLIS, Tuning),
+    key("deleteWhen", "04", Hours, Live),
+    key("fileReservedTime", "72", COUNT, Live),
+    key("diskMaxUsedSpaceRatio", "75", Percent, Live),
+    key("diskSpaceCleanForciblyRatio", "85", Percent, Live),
+    key("diskSpaceWarningLevelRatio", "90", Percent, Live),
+    key("cleanFileForciblyEnable", "true", Bool, Live),
+    key("cleanResourceInterval", "10000", Int(100, 86_400_000), Live),
+    key(
+        "deleteCommitLogFilesInterval",
+        "100",
+        Int(0, 86_400_000),
+        Live,
+    ),
     key("deleteConsumeQueueFilesInterval", "100", MILLIS, Tuning),
-    key("deleteFileBatchMax", "10", COUNT, Tuning),
-    key("destroyMapedFileIntervalForcibly", "120000", MILLIS, Tuning),
+    key("deleteFileBatchMax", "10", Int(1, 1 << 20), Live),
+    key(
+        "destroyMapedFileIntervalForcibly",
+        "120000",
+        Int(0, 86_400_000),
+        Live,
+    ),
     key("redeleteHangedFileInterval", "120000", MILLIS, Tuning),
     // delay, timers, transactions
     key("messageDelayLevel", DELAY_LEVELS, Text, Start),
@@ -393,7 +416,10 @@ pub static KEYS: &[Key] = &[
     // our own
     key("shards", "0", Int(0, 256), Start),
     key("writerCpu", "-1", Int(-1, 4095), Start),
+    key("deleteBytesPerSecond", "268435456", Int(1, 1 << 50), Live),
     key("flusher", "mmap", Choice(&["mmap", "direct"]), Start),
+    key("memory", "", Text, Start),
+    key("windowDir", "", Text, Start),
     key("namesrvListenPort", "9876", PORT, Start),
 ];
 

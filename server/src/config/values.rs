@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
+use engine::{FlusherKind, Retention, WindowDir};
+
 use super::keys::{self, Effect, Key, Kind};
 use super::{Invalid, Machine, Remark, Role};
+use crate::memory;
 
 /// Not a setting: the machine's address travels with the values until `brokerIP1` is known. A specific bindAddress beats it.
 pub const DEFAULT_ADDRESS: &str = "default address";
@@ -116,6 +119,10 @@ fn check(key: &Key, value: &str) -> Result<(), Invalid> {
             return Ok(());
         }
         Kind::Int(min, max) => format!("expected a whole number from {min} to {max}"),
+        Kind::Percent if percent(value).is_some() => return Ok(()),
+        Kind::Percent => "expected a share of the disk like 75, or 0.75".to_owned(),
+        Kind::Hours if hours(value).is_some() => return Ok(()),
+        Kind::Hours => "expected hours of the day like 04, or 04;16".to_owned(),
         Kind::Choice(words) if words.contains(&value) => return Ok(()),
         Kind::Choice(words) => format!("expected one of {}", words.join(", ")),
         Kind::Ip if value.parse::<IpAddr>().is_ok() => return Ok(()),
@@ -125,6 +132,25 @@ fn check(key: &Key, value: &str) -> Result<(), Invalid> {
         key: key.name.to_owned(),
         value: value.to_owned(),
         expected,
+    })
+}
+
+/// Whole percent, or a share below one with a point in it.
+fn percent(value: &str) -> Option<u8> {
+    if value.contains('.') {
+        let share: f64 = value.parse().ok()?;
+        return (0.0..=1.0)
+            .contains(&share)
+            .then(|| (share * 100.0).round() as u8);
+    }
+    value.parse().ok().filter(|&percent| percent <= 100)
+}
+
+/// One bit for each hour named.
+fn hours(value: &str) -> Option<u32> {
+    value.split(';').map(str::trim).try_fold(0, |hours, hour| {
+        let hour: u32 = hour.parse().ok()?;
+        (hour < 24).then_some(hours | 1 << hour)
     })
 }
 
@@ -166,6 +192,32 @@ impl Values<'_> {
 
     pub fn narrow<N: TryFrom<i64>>(&self, key: &str, value: i64) -> Result<N, Invalid> {
         N::try_from(value).map_err(|_| self.invalid(key, "the number is out of range"))
+    }
+
+    pub fn percent(&self, key: &str) -> Result<u8, Invalid> {
+        percent(self.text(key)).ok_or_else(|| self.invalid(key, "expected a percentage"))
+    }
+
+    pub fn hours(&self, key: &str) -> Result<u32, Invalid> {
+        hours(self.text(key)).ok_or_else(|| self.invalid(key, "expected hours of the day"))
+    }
+
+    pub fn retention(&self) -> Result<Retention, Invalid> {
+        let hours: i64 = self.number("fileReservedTime")?;
+        Ok(Retention {
+            keep_ms: hours * 3_600_000,
+            delete_hours: self.hours("deleteWhen")?,
+            hour_at: reactor::local_hour,
+            check_interval_ms: self.number("cleanResourceInterval")?,
+            expire_above_percent: self.percent("diskMaxUsedSpaceRatio")?,
+            force_above_percent: self.percent("diskSpaceCleanForciblyRatio")?,
+            refuse_above_percent: self.percent("diskSpaceWarningLevelRatio")?,
+            may_force: self.bool("cleanFileForciblyEnable")?,
+            segments_per_round_max: self.number("deleteFileBatchMax")?,
+            between_segments_ms: self.number("deleteCommitLogFilesInterval")?,
+            unlink_after_ms: self.number("destroyMapedFileIntervalForcibly")?,
+            delete_bytes_per_second: self.number("deleteBytesPerSecond")?,
+        })
     }
 
     pub fn port(&self, key: &str) -> Result<u16, Invalid> {
@@ -228,11 +280,33 @@ impl Values<'_> {
         }
     }
 
-    /// A weaker guarantee than the one asked for is never given silently.
-    pub fn refuse_what_would_break_a_promise(&self) -> Result<(), Invalid> {
-        if self.text("flusher") != "mmap" {
-            return Err(self.invalid("flusher", "this version has the mmap flusher only"));
+    pub fn flusher(&self) -> FlusherKind {
+        match self.text("flusher") {
+            "direct" => FlusherKind::Direct,
+            _ => FlusherKind::Mmap,
         }
-        Ok(())
+    }
+
+    pub fn window_dir(&self) -> WindowDir {
+        match self.text("windowDir") {
+            "" => WindowDir::Auto,
+            "none" => WindowDir::None,
+            dir => WindowDir::At(PathBuf::from(dir)),
+        }
+    }
+
+    pub fn memory_bytes(&self) -> Result<u64, Invalid> {
+        let text = self.text("memory");
+        if text.is_empty() {
+            return Ok(memory::default_bytes());
+        }
+        match memory::parse(text) {
+            Some(bytes) if bytes >= memory::MEMORY_BYTES_MIN => Ok(bytes),
+            Some(_) => Err(self.invalid(
+                "memory",
+                "at least 256M: with less the broker's window, indexes and connections have no room",
+            )),
+            None => Err(self.invalid("memory", "a number of bytes, like 512M or 4G")),
+        }
     }
 }
