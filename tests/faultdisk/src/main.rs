@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use faultdisk::control::Control;
 use faultdisk::mount::{self, Options};
-use faultdisk::prove::{Flusher, Mode, Setting, faults, power_cut};
+use faultdisk::prove::{self, Flusher, Mode, Setting, faults, power_cut};
 use faultdisk::trace;
 
 /// A disk that loses what was not synced, fails, fills up and slows down.
@@ -68,9 +68,6 @@ enum Command {
         /// Messages in each recorded run
         #[arg(long, default_value_t = 1_500)]
         messages: u64,
-        /// Where states are written
-        #[arg(long, default_value = "/dev/shm")]
-        states_in: PathBuf,
         /// Where states that fail are kept
         #[arg(long, default_value = "power-cut-failures")]
         keep: PathBuf,
@@ -184,11 +181,10 @@ fn run(command: Command) -> Result<(), String> {
             proof,
             states,
             messages,
-            states_in,
             keep,
         } => {
             let work = tempfile::tempdir().map_err(|error| error.to_string())?;
-            let states_in = tempfile::tempdir_in(states_in).map_err(|error| error.to_string())?;
+            let states_in = prove::memory().map_err(|error| error.to_string())?;
             let plan = power_cut::Plan {
                 states,
                 messages,

@@ -8,7 +8,10 @@ pub mod record;
 pub mod stage;
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
+
+use tempfile::TempDir;
 
 /// How a broker makes its log durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +49,15 @@ impl fmt::Display for Mode {
     }
 }
 
-/// A directory in shared memory: where windows outlive their processes, and a cut power supply ends them.
-fn memory() -> std::io::Result<tempfile::TempDir> {
-    match tempfile::tempdir_in("/dev/shm") {
-        Ok(directory) => Ok(directory),
-        Err(_) => tempfile::tempdir(),
-    }
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// A directory in shared memory: where windows outlive their processes, and a cut power supply ends them. Its name tells
+/// whose it is, for who cleans up behind a proof that was killed.
+pub fn memory() -> io::Result<TempDir> {
+    let prefix = format!("orbit-faultdisk.{}.", std::process::id());
+    let mut builder = tempfile::Builder::new();
+    let named = builder.prefix(&prefix);
+    named.tempdir_in(SHARED_MEMORY).or_else(|_| named.tempdir())
 }
 
 /// What every proof needs.

@@ -119,7 +119,7 @@ impl Content {
     }
 
     fn zero(&mut self, offset: u64, len: u64) -> io::Result<()> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let end = (offset + len).min(self.len);
         let mut at = offset;
         while at < end {

@@ -97,8 +97,7 @@ pub fn mount(options: &Options) -> io::Result<()> {
     if let Some(path) = &options.control {
         let _ = fs::remove_file(path);
     }
-    let closed = disk.lock().expect("no operation panics").close();
-    closed
+    disk.lock().expect("no operation panics").close()
 }
 
 /// Out of sight at once, gone when the last user is.
