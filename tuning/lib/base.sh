@@ -74,10 +74,10 @@ put() {
     local problem
     if ! problem=$({ printf '%s\n' "$text" > "$path"; } 2>&1); then
         problem=${problem##*: }
-        if [[ $problem == "Read-only file system" ]] || in_container; then
-            problem+=' (a container sees these settings but the host owns them)'
-        elif [ "$EUID" != 0 ]; then
+        if [ "$EUID" != 0 ]; then
             problem+=' (only root may)'
+        elif [[ $problem == "Read-only file system" ]] || in_container; then
+            problem+=' (a container sees these settings but the host owns them)'
         fi
         echo "$problem"
         return 1

@@ -34,7 +34,6 @@ load_state() {
 remember() { # remember WHAT PATH REST
     [ -z "${REMEMBERED[$2]:-}" ] || return 0
     printf '%s\t%s\t%s\n' "$1" "$2" "$3" >> "$STATE/before" || die "cannot write to $STATE/before"
-    sync "$STATE/before" 2> /dev/null
     REMEMBERED[$2]=$1
 }
 
@@ -65,6 +64,8 @@ remember_file() { # remember_file PATH: with the directories above it that do no
 place_file() {
     local problem
     remember_file "$1"
+    # Values are gone with the power, files are not: the memory of a file must be on the disk before the file.
+    sync "$STATE/before" 2> /dev/null
     if problem=$({ mkdir -p -- "$ROOT${1%/*}" && cp -- "$2" "$ROOT$1.new" && chmod 644 "$ROOT$1.new" && mv -- "$ROOT$1.new" "$ROOT$1"; } 2>&1); then
         printf '  wrote    %s\n' "$1"
         return 0
