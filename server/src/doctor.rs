@@ -21,6 +21,7 @@ mod network;
 mod ring;
 mod scratch;
 mod store;
+mod window;
 
 /// How bad a finding is; the worst one is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -146,6 +147,7 @@ pub fn examine(settings: &Settings, remarks: &[Remark]) -> Report {
     findings.extend(limits::examine(settings));
     findings.push(cpus::examine(settings, groups));
     findings.extend(memory::examine(settings, groups));
+    findings.extend(window::examine(settings));
     findings.extend(clock::examine(settings));
     findings.extend(store::examine(settings));
     findings.extend(network::examine(settings));

@@ -52,7 +52,7 @@ fn synchronised() -> Option<bool> {
     let mut state: libc::timex = unsafe { mem::zeroed() };
     // SAFETY: the structure lives through the call.
     let answer = unsafe { libc::adjtimex(&mut state) };
-    (answer >= 0).then(|| answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
+    (answer >= 0).then_some(answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
 }
 
 /// When the youngest file of a log directory was written.
