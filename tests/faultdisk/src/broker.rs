@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
+use crate::ensure;
 use crate::error::{Error, Result};
 
 /// What stays the same over all starts.
@@ -69,6 +70,24 @@ impl Setup {
             log_from,
         };
         broker.wait_until_ready()
+    }
+
+    /// `orbit-broker check` on the store, which no broker has open: nothing is wrong with it.
+    pub fn check(&self) -> Result<()> {
+        let checked = Command::new(&self.binary)
+            .arg("check")
+            .arg("--store")
+            .arg(&self.store)
+            .output()
+            .map_err(Error::io("running orbit-broker check"))?;
+        ensure!(
+            checked.status.success(),
+            "orbit-broker check finds the store damaged, {}:\n{}{}",
+            checked.status,
+            String::from_utf8_lossy(&checked.stdout),
+            String::from_utf8_lossy(&checked.stderr)
+        );
+        Ok(())
     }
 
     fn lines(&self) -> String {

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use faultdisk::control::Control;
 use faultdisk::mount::{self, Options};
 use faultdisk::prove::{self, Flusher, Mode, Setting, faults, power_cut};
+use faultdisk::replay::judged_by;
 use faultdisk::trace;
 
 /// A disk that loses what was not synced, fails, fills up and slows down.
@@ -44,6 +45,20 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true)]
         command: Vec<String>,
     },
+    /// Build states that a power cut may leave of a recorded run, and have each judged by a command
+    Replay {
+        trace: PathBuf,
+        #[arg(long, default_value_t = 100)]
+        states: usize,
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Where each state is built
+        #[arg(long)]
+        out: PathBuf,
+        /// It gets the directory in FAULTDISK_STATE and a file with the marks before the cut in FAULTDISK_MARKS
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
     /// Print a trace, a line for each event
     Trace { file: PathBuf },
     /// Tell whether anything can be mounted here
@@ -68,6 +83,9 @@ enum Command {
         /// Messages in each recorded run
         #[arg(long, default_value_t = 1_500)]
         messages: u64,
+        /// Use a trace that was kept, with the mode it was recorded in
+        #[arg(long)]
+        trace: Option<PathBuf>,
         /// Where states that fail are kept
         #[arg(long, default_value = "power-cut-failures")]
         keep: PathBuf,
@@ -164,6 +182,15 @@ fn run(command: Command) -> Result<(), String> {
             println!("{answer}");
             Ok(())
         }
+        Command::Replay {
+            trace,
+            states,
+            seed,
+            out,
+            command,
+        } => {
+            judged_by::run(&trace, states, seed, &out, &command).map_err(|error| error.to_string())
+        }
         Command::Trace { file } => {
             let events = trace::read(&file).map_err(|error| error.to_string())?;
             for (number, event) in events.iter().enumerate() {
@@ -181,6 +208,7 @@ fn run(command: Command) -> Result<(), String> {
             proof,
             states,
             messages,
+            trace,
             keep,
         } => {
             let work = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -188,6 +216,7 @@ fn run(command: Command) -> Result<(), String> {
             let plan = power_cut::Plan {
                 states,
                 messages,
+                trace,
                 states_in: states_in.path().to_path_buf(),
                 keep,
             };

@@ -3,8 +3,8 @@
 
 pub mod content;
 pub mod image;
+pub mod judged_by;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -19,6 +19,8 @@ pub struct Case<'a> {
     /// Events before the cut.
     pub event: usize,
     pub image: &'a Image,
+    /// What was written out.
+    pub state: &'a State,
     /// Texts of all marks before the cut.
     pub marks: &'a [String],
 }
@@ -44,6 +46,7 @@ pub fn replay<E: From<io::Error>>(
                 number,
                 event: at,
                 image: &image,
+                state: &state,
                 marks: &marks,
             })?;
             number += 1;
@@ -76,17 +79,14 @@ fn moments(events: &[Event], count: usize, random: &mut fastrand::Rng) -> Vec<us
     moments
 }
 
-/// Makes a directory hold exactly this. Files that differ are written whole.
-fn write_out(state: &State, directory: &Path) -> io::Result<()> {
+/// Makes a directory hold exactly this.
+pub fn write_out(state: &State, directory: &Path) -> io::Result<()> {
     if directory.exists() {
         fs::remove_dir_all(directory)?;
     }
     fs::create_dir_all(directory)?;
-    let mut made = BTreeSet::new();
     for path in &state.directories {
-        if made.insert(path) {
-            fs::create_dir_all(directory.join(path))?;
-        }
+        fs::create_dir_all(directory.join(path))?;
     }
     for (path, bytes) in &state.files {
         fs::write(directory.join(path), bytes)?;
@@ -97,6 +97,8 @@ fn write_out(state: &State, directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
     use crate::names::{Change, Id, Kind, Place, ROOT};
 
     fn trace() -> Vec<Event> {

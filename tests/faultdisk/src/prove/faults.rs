@@ -83,7 +83,10 @@ pub fn run(setting: &Setting, only: &str, short: bool) -> Result<()> {
 
 fn try_one(setting: &Setting, mode: Mode, case: &Case) -> Result<String> {
     let mut stage = Stage::new(setting, mode, case.name, case.settings)?;
-    let said = (case.run)(&mut stage, setting.seed);
+    let said = (case.run)(&mut stage, setting.seed).and_then(|said| {
+        stage.check()?;
+        Ok(said)
+    });
     let said = said.map_err(|error| {
         Error::Wrong(format!(
             "{error}\nthe broker's log ends:\n{}",

@@ -15,13 +15,15 @@ use crate::read_back::{Counts, has_topic, read_back};
 const PROBE_SENDER: u32 = 1 << 20;
 const PROBE_BYTES_MAX: usize = 300;
 
-/// `store` is the store's directory, `work` one for the broker's settings and log.
+/// `store` is the store's directory, `work` one for the broker's settings and log. With `check` the
+/// broker is stopped in the end and the whole store looked at.
 pub fn judge(
     setting: &Setting,
     mode: Mode,
     store: &Path,
     work: &Path,
     promises: &Promises,
+    check: bool,
 ) -> Result<Counts> {
     // Another boot: no window is left.
     let memory = super::memory()?;
@@ -78,6 +80,15 @@ pub fn judge(
     let judged = judged.map_err(|error: Error| {
         Error::Wrong(format!("{error}\nthe broker's log:\n{}", broker.log_tail()))
     });
-    broker.kill()?;
+    if !check || judged.is_err() {
+        broker.kill()?;
+        return judged;
+    }
+    let status = broker.stop()?;
+    ensure!(
+        status.is_some_and(|status| status.success()),
+        "the broker did not stop cleanly: {status:?}"
+    );
+    setup.check()?;
     judged
 }

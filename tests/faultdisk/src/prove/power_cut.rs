@@ -11,8 +11,11 @@ use super::{Mode, Setting};
 use crate::error::{Error, Result};
 use crate::promises::Promises;
 use crate::read_back::Counts;
-use crate::replay::{Case, replay};
+use crate::replay::{Case, replay, write_out};
 use crate::trace::{self, Event};
+
+/// Looking at a whole store takes longer than recovering it.
+const CHECK_EVERY: usize = 8;
 
 pub struct Plan {
     /// Over all modes.
@@ -21,6 +24,8 @@ pub struct Plan {
     pub messages: u64,
     /// Where states are written; memory is fastest.
     pub states_in: PathBuf,
+    /// A run that was recorded before, instead of a new one.
+    pub trace: Option<PathBuf>,
     /// A state that fails is kept here.
     pub keep: PathBuf,
 }
@@ -31,14 +36,16 @@ pub fn run(setting: &Setting, plan: &Plan) -> Result<()> {
     for mode in &setting.modes {
         let work = setting.work.join(format!("{mode}").replace(' ', "-"));
         fs::create_dir_all(&work)?;
-        let path = work.join("trace");
-        let acknowledged = record(setting, *mode, &work, &path, plan.messages)?;
-        let events = trace::read(&path)?;
-        println!(
-            "{mode}: {acknowledged} messages acknowledged in {}",
-            sizes(&events)
-        );
-        failed += cut(setting, plan, *mode, &events, &work, count)?;
+        let path = match &plan.trace {
+            Some(path) => path.clone(),
+            None => work.join("trace"),
+        };
+        if plan.trace.is_none() {
+            let acknowledged = record(setting, *mode, &work, &path, plan.messages)?;
+            let sizes = sizes(&trace::read(&path)?);
+            println!("{mode}: {acknowledged} messages acknowledged in {sizes}");
+        }
+        failed += cut(setting, plan, *mode, &path, &work, count)?;
     }
     match failed {
         0 => Ok(()),
@@ -73,10 +80,11 @@ fn cut(
     setting: &Setting,
     plan: &Plan,
     mode: Mode,
-    events: &[Event],
+    trace: &Path,
     work: &Path,
     count: usize,
 ) -> Result<u64> {
+    let events = trace::read(trace)?;
     let started = Instant::now();
     let state = plan.states_in.join("state");
     let mut failed = 0;
@@ -84,7 +92,7 @@ fn cut(
     let mut marks = 0;
     let mut total = Counts::default();
     let mut unsynced = 0;
-    replay(events, count, setting.seed, &state, |case: &Case| {
+    replay(&events, count, setting.seed, &state, |case: &Case| {
         for text in &case.marks[marks..] {
             marked.add_mark(text);
         }
@@ -94,12 +102,12 @@ fn cut(
             promises.extend(&marked);
         }
         unsynced += case.image.unsynced();
-        // Judging changes the store: kept for the one who looks into it.
         let store = state.join("store");
+        let check = case.number % CHECK_EVERY == 0;
         let broker_work = work.join("judge");
         fs::create_dir_all(&broker_work)?;
         let _ = fs::remove_file(broker_work.join("broker.log"));
-        match judge(setting, mode, &store, &broker_work, &promises) {
+        match judge(setting, mode, &store, &broker_work, &promises, check) {
             Ok(counts) => {
                 total.served += counts.served;
                 total.promised += counts.promised;
@@ -111,7 +119,7 @@ fn cut(
                     "FAIL {mode}: state {} of seed {}, cut before event {}: {error}",
                     case.number, setting.seed, case.event
                 );
-                keep(plan, mode, case, &state)?;
+                keep(plan, mode, case, trace)?;
             }
         }
         Ok::<(), Error>(())
@@ -128,29 +136,20 @@ fn cut(
     Ok(failed)
 }
 
-fn keep(plan: &Plan, mode: Mode, case: &Case, state: &Path) -> Result<()> {
-    let name = format!("{mode}-{}", case.number).replace(' ', "-");
-    let to = plan.keep.join(name);
+/// What the broker was given, and the trace it was made of.
+fn keep(plan: &Plan, mode: Mode, case: &Case, trace: &Path) -> Result<()> {
+    let name = format!("{mode}").replace(' ', "-");
+    let to = plan.keep.join(format!("{name}-{}", case.number));
     fs::create_dir_all(&plan.keep)?;
-    if !to.exists() {
-        copy(state, &to)?;
+    write_out(case.state, &to)?;
+    let kept = plan.keep.join(format!("{name}.trace"));
+    if kept != trace {
+        fs::copy(trace, &kept)?;
     }
     println!(
-        "the state, after the broker had it, is kept in {}",
-        to.display()
+        "the state is kept in {}, the trace in {}",
+        to.display(),
+        kept.display()
     );
-    Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        match entry.file_type()?.is_dir() {
-            true => copy(&entry.path(), &target)?,
-            false => fs::copy(entry.path(), target).map(drop)?,
-        }
-    }
     Ok(())
 }

@@ -132,6 +132,12 @@ impl Stage {
         Ok(())
     }
 
+    /// Stops the broker; nothing is wrong with what it leaves.
+    pub fn check(&mut self) -> Result<()> {
+        self.stop()?;
+        self.setup.check()
+    }
+
     /// Everything unsynced is decided, and the memory of the machine is gone with what ran in it.
     pub fn cut_power(&mut self, seed: u64) -> Result<String> {
         let said = self.disk.ask(&format!("drop-unsynced {seed}"))?;
