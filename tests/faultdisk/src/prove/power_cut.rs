@@ -103,7 +103,7 @@ fn cut(
         }
         unsynced += case.image.unsynced();
         let store = state.join("store");
-        let check = case.number % CHECK_EVERY == 0;
+        let check = case.number.is_multiple_of(CHECK_EVERY);
         let broker_work = work.join("judge");
         fs::create_dir_all(&broker_work)?;
         let _ = fs::remove_file(broker_work.join("broker.log"));
