@@ -16,6 +16,8 @@ pub struct Batch {
     pub wait: bool,
     /// Released was not soon enough: the records are stored, and may still become durable.
     pub late: bool,
+    /// It keeps a promise (a delayed message that is due, or must move): taken even when the disk is nearly full.
+    pub is_promised: bool,
     pub(crate) bytes: Vec<u8>,
     pub(crate) items: Vec<Item>,
 }
@@ -48,6 +50,7 @@ impl Batch {
     pub fn new(shard: u16) -> Batch {
         Batch {
             shard,
+            is_promised: false,
             wait: true,
             late: false,
             bytes: Vec::new(),

@@ -14,6 +14,7 @@ use crate::layout::Layout;
 use crate::queue::Queue;
 use crate::queue_index::Entry;
 use crate::queue_index::keeper::Keeper;
+use crate::reclaim::Reclaimer;
 use crate::recovery::Recovered;
 use crate::release::{Release, add_wakes};
 use crate::store::Store;
@@ -70,15 +71,22 @@ impl Writer {
         ));
         let keeper = Rc::new(Keeper::new(
             store.clone(),
-            layout,
+            layout.clone(),
             flusher.clone(),
             recovered.covered.clone(),
+        ));
+        let reclaimer = Rc::new(Reclaimer::new(
+            store.clone(),
+            layout,
+            flusher.clone(),
+            keeper.clone(),
         ));
         let release = Release::new(store.clone(), flusher.clone(), keeper.clone());
         let mut tasks = flusher.start();
         tasks.extend([
             reactor::spawn("ahead of the log's tail", ahead.clone().run()),
             reactor::spawn("keep the queue index", keeper.clone().run()),
+            reactor::spawn("reclaim", reclaimer.run()),
         ]);
         ahead.advance(tail.position());
         keeper.look();
@@ -104,11 +112,17 @@ impl Writer {
     /// that is not ready yet makes it wait. Nothing is visible before [`Writer::publish`].
     pub async fn append(&mut self, batch: &mut Batch) {
         self.last_ms = self.last_ms.max(reactor::wall_ms());
+        let refused = if self.store.log().is_poisoned() {
+            Some(AppendError::Poisoned)
+        } else if self.store.is_disk_full() && !batch.is_promised {
+            let used_percent = self.store.disk_used_percent();
+            Some(AppendError::DiskFull { used_percent })
+        } else {
+            None
+        };
         let Batch { bytes, items, .. } = batch;
-        if self.store.log().is_poisoned() {
-            for item in items {
-                item.error = Some(AppendError::Poisoned);
-            }
+        if refused.is_some() {
+            items.iter_mut().for_each(|item| item.error = refused);
             return;
         }
         for item in items {

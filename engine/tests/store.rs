@@ -4,6 +4,7 @@ mod store {
     pub mod basics;
     pub mod companions;
     pub mod crash;
+    pub mod reclaim;
     pub mod support;
     pub mod sync_flush;
 }
