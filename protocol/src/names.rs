@@ -22,6 +22,8 @@ pub const REPLY_TOPIC_SUFFIX: &str = "_REPLY_TOPIC";
 /// The topic whose settings automatically created ones take over.
 pub const AUTO_CREATE_TOPIC: &str = "TBW102";
 pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+/// Messages that are due at a time of their own, named by their property `TIMER_OUT_MS`.
+pub const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
 pub const BENCHMARK_TOPIC: &str = "BenchmarkTest";
 pub const TRANS_HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
 pub const TRANS_OP_HALF_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";

@@ -5,7 +5,12 @@
 //! appends it to the real queue, and notes how far it came. Nothing is delivered early; after a crash some may be twice.
 
 mod due;
+mod owed;
 mod progress;
+mod reading;
+mod timed;
+mod timer;
+mod turn;
 
 use std::cell::Cell;
 use std::io;
@@ -13,15 +18,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{AppendError, Queue, QueueOffset, Read, ReadLimits, Store};
+use engine::{AppendError, Queue, QueueOffset, Store};
 use protocol::names::SCHEDULE_TOPIC;
-use protocol::record::View;
-use reactor::{Gather, Notify, Task};
+use protocol::record::{RecordError, View};
+use reactor::{Notify, Task};
 
 pub use progress::Progress;
 
 use crate::internal::{Appended, Appender, NotAppended};
 use crate::shard::Shard;
+use owed::{Movable, Mover};
+use reading::At;
+use timer::Timer;
+use turn::Turn;
 
 /// An idle level looks again this often, for nothing: it is woken by the append.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(600);
@@ -31,8 +40,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const CLOCK_GRACE: Duration = Duration::from_millis(100);
 /// What one append takes along at most.
 const BATCH_BYTES_MAX: usize = 256 << 10;
-const READ_MESSAGES_MAX: u32 = 32;
-const READ_BYTES_MAX: u32 = 256 << 10;
 
 /// The running levels. Lives on the core of shard 0.
 pub struct Delay {
@@ -51,25 +58,45 @@ struct StopGate {
 impl Delay {
     pub fn start(shard: &Rc<Shard>, delays_ms: &[u64], progress: &Rc<Progress>) -> Self {
         let gate = Rc::new(StopGate::default());
-        let tasks = (1i32..).zip(delays_ms).map(|(level, &delay_ms)| {
+        let store = &shard.shared.store;
+        let timer = Timer::new(shard, progress, &gate);
+        let mut mover = Mover {
+            store: Arc::clone(store),
+            writer: shard.shared.writer.clone(),
+            progress: Rc::clone(progress),
+            gate: Rc::clone(&gate),
+            timer: Rc::clone(&timer),
+            levels: Vec::new(),
+        };
+        let mut tasks = vec![reactor::spawn("timed messages", timer.run())];
+        for (level, &delay_ms) in (1i32..).zip(delays_ms) {
             let queue_id = u32::try_from(level - 1).expect("levels start at 1");
+            let queue = store.queue(SCHEDULE_TOPIC, queue_id);
+            let turn = Rc::new(Turn::default());
+            mover.levels.push(Movable {
+                level,
+                delay_ms,
+                queue: Arc::clone(&queue),
+                turn: Rc::clone(&turn),
+            });
             let level = Level {
                 level,
                 delay_ms,
-                queue: shard.shared.store.queue(SCHEDULE_TOPIC, queue_id),
+                queue,
                 shard: Rc::clone(shard),
-                store: Arc::clone(&shard.shared.store),
+                store: Arc::clone(store),
                 progress: Rc::clone(progress),
-                appender: Appender::new(shard.shared.writer.clone()),
+                appender: Appender::promised(shard.shared.writer.clone()),
                 pending: Vec::new(),
+                turn,
+                has_turn: false,
                 gate: Rc::clone(&gate),
             };
-            reactor::spawn("delay level", level.run())
-        });
-        Self {
-            tasks: tasks.collect(),
-            gate,
+            tasks.push(reactor::spawn("delay level", level.run()));
         }
+        let asked = store.owe();
+        tasks.push(reactor::spawn("move delayed messages", mover.run(asked)));
+        Self { tasks, gate }
     }
 
     /// Afterwards the progress is final.
@@ -84,6 +111,23 @@ impl Delay {
     }
 }
 
+impl StopGate {
+    /// Appends unless the broker is stopping; a stop waits for what has begun.
+    async fn append(
+        &self,
+        appender: &mut Appender,
+    ) -> Result<Vec<Result<Appended, NotAppended>>, Interrupted> {
+        if self.stopping.get() {
+            return Err(Interrupted::Stopping);
+        }
+        self.appending.set(self.appending.get() + 1);
+        let results = appender.append().await;
+        self.appending.set(self.appending.get() - 1);
+        self.idle.notify();
+        Ok(results)
+    }
+}
+
 struct Level {
     level: i32,
     delay_ms: u64,
@@ -94,6 +138,9 @@ struct Level {
     appender: Appender,
     /// For each message in the appender: where the level is once that one is appended.
     pending: Vec<u64>,
+    /// Taken from the first message in the appender to its result.
+    turn: Rc<Turn>,
+    has_turn: bool,
     gate: Rc<StopGate>,
 }
 
@@ -102,6 +149,25 @@ enum Interrupted {
     /// To be tried again from where it was.
     Refused(String),
     Stopping,
+}
+
+impl Interrupted {
+    fn unreadable(error: RecordError) -> Self {
+        Self::Refused(error.to_string())
+    }
+
+    /// What keeps one message from being appended; a message no store could take is given up.
+    fn of(result: &Result<Appended, NotAppended>) -> Option<Self> {
+        match result {
+            Ok(_) => None,
+            Err(NotAppended::Refused(error @ AppendError::TooLarge { .. })) => {
+                tracing::error!(%error, "delayed message dropped");
+                None
+            }
+            Err(NotAppended::Refused(error)) => Some(Self::Refused(error.to_string())),
+            Err(NotAppended::Closing) => Some(Self::Stopping),
+        }
+    }
 }
 
 impl Level {
@@ -118,6 +184,7 @@ impl Level {
                 Ok(()) => self.deliver(&records).await,
                 Err(error) => Err(Interrupted::Refused(error.to_string())),
             };
+            self.give_turn();
             match delivered {
                 Ok(()) => {}
                 Err(Interrupted::Stopping) => return,
@@ -148,24 +215,9 @@ impl Level {
 
     /// Copies the next messages out of the log; none if there is nothing at `at`.
     async fn read(&self, at: QueueOffset, records: &mut Vec<u8>) -> io::Result<()> {
-        records.clear();
-        let limits = ReadLimits {
-            messages_max: READ_MESSAGES_MAX,
-            bytes_max: READ_BYTES_MAX,
-            ..ReadLimits::default()
-        };
-        let mut gather = Gather::default();
-        let mut read = self
-            .store
-            .read(&self.queue, at, &limits, |_| true, &mut gather);
-        if let Read::Cold(cold) = read {
-            read = self.store.fetch(cold, |_| true, &mut gather).await?;
-        }
-        match read {
-            Read::Found(_) => gather.copy_slices_to(records),
-            Read::Empty | Read::Cold(_) => {}
-            Read::NoneMatched { next } => self.progress.set(self.level, next.0),
-            Read::BelowStart { .. } | Read::BeyondEnd { .. } => self.start_within_the_queue(),
+        match reading::read(&self.store, &self.queue, at, records).await? {
+            At::Records(_) | At::End => {}
+            At::Outside => self.start_within_the_queue(),
         }
         Ok(())
     }
@@ -174,15 +226,21 @@ impl Level {
     async fn deliver(&mut self, records: &[u8]) -> Result<(), Interrupted> {
         let mut rest = records;
         while !rest.is_empty() {
-            let view =
-                View::parse(rest).map_err(|error| Interrupted::Refused(error.to_string()))?;
+            let view = View::parse(rest).map_err(Interrupted::unreadable)?;
             rest = &rest[view.bytes.len()..];
             let wait_ms = due::wait_ms(view.store_ms, self.delay_ms, reactor::wall_ms());
             if wait_ms > 0 {
                 self.append().await?;
                 self.sleep_until_due(view.store_ms).await;
             }
-            self.add(&view);
+            if !self.has_turn {
+                self.turn.take().await;
+                self.has_turn = true;
+            }
+            let was_moved = self.pending.is_empty() && view.queue_offset < self.position().0;
+            if !was_moved {
+                self.add(&view);
+            }
             if self.appender.bytes_len() >= BATCH_BYTES_MAX {
                 self.append().await?;
             }
@@ -231,15 +289,16 @@ impl Level {
 
     /// Appends what is queued and notes how far the level has come.
     async fn append(&mut self) -> Result<(), Interrupted> {
-        if self.gate.stopping.get() {
-            return Err(Interrupted::Stopping);
-        }
-        self.gate.appending.set(self.gate.appending.get() + 1);
-        let results = self.appender.append().await;
+        let results = self.gate.append(&mut self.appender).await?;
         let noted = self.note(results);
-        self.gate.appending.set(self.gate.appending.get() - 1);
-        self.gate.idle.notify();
+        self.give_turn();
         noted
+    }
+
+    fn give_turn(&mut self) {
+        if std::mem::take(&mut self.has_turn) {
+            self.turn.give();
+        }
     }
 
     fn note(&mut self, results: Vec<Result<Appended, NotAppended>>) -> Result<(), Interrupted> {
@@ -249,15 +308,8 @@ impl Level {
             "a result for each message"
         );
         for (next, result) in self.pending.drain(..).zip(results) {
-            match result {
-                Ok(_) => {}
-                Err(NotAppended::Refused(error @ AppendError::TooLarge { .. })) => {
-                    tracing::error!(level = self.level, %error, "delayed message dropped");
-                }
-                Err(NotAppended::Refused(error)) => {
-                    return Err(Interrupted::Refused(error.to_string()));
-                }
-                Err(NotAppended::Closing) => return Err(Interrupted::Stopping),
+            if let Some(problem) = Interrupted::of(&result) {
+                return Err(problem);
             }
             self.progress.set(self.level, next);
         }

@@ -203,6 +203,8 @@ fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>
         request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => admin::groups::all(coordinator, command),
         request::UPDATE_BROKER_CONFIG => admin::settings::update(coordinator, caller, command),
         request::GET_BROKER_CONFIG => admin::settings::get(coordinator),
+        request::DELETE_EXPIRED_COMMITLOG => admin::retention::delete_expired(coordinator, caller),
+        request::CLEAN_EXPIRED_CONSUMEQUEUE => admin::retention::clean_queues(),
         request::GET_BROKER_RUNTIME_INFO => admin::runtime::info(coordinator),
         request::GET_TOPIC_STATS_INFO => admin::stats::of_topic(coordinator, command),
         request::GET_CONSUME_STATS => admin::stats::of_group(coordinator, command),

@@ -31,6 +31,7 @@ pub enum NotAppended {
 pub struct Appender {
     writer: Sender<ToWriter>,
     batch: Option<Box<Batch>>,
+    is_promised: bool,
 }
 
 impl Appender {
@@ -38,6 +39,15 @@ impl Appender {
         Self {
             writer,
             batch: None,
+            is_promised: false,
+        }
+    }
+
+    /// For messages that were promised before: they are taken even when the disk is nearly full.
+    pub fn promised(writer: Sender<ToWriter>) -> Self {
+        Self {
+            is_promised: true,
+            ..Self::new(writer)
         }
     }
 
@@ -46,6 +56,7 @@ impl Appender {
         let batch = self
             .batch
             .get_or_insert_with(|| Box::new(Batch::new(NO_SHARD)));
+        batch.is_promised = self.is_promised;
         let token = batch.len() as u64;
         batch.push(queue, tag_hash, token, |record| draft.append_to(record));
     }

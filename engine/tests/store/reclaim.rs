@@ -42,7 +42,9 @@ async fn filled(config: Config) -> Broker {
     let mut broker = Broker::open(config).await;
     for n in 0..600u32 {
         let topic = ["a", "b"][n as usize % 2];
-        broker.send(&[(topic, 0, 900 + n as usize % 300, None)]).await;
+        broker
+            .send(&[(topic, 0, 900 + n as usize % 300, None)])
+            .await;
         if n < 4 {
             let once = ["rare", "once"][n as usize % 2];
             broker.send(&[(once, 0, 100, None)]).await;
@@ -210,7 +212,10 @@ fn what_a_reader_holds_stays_as_it_is_until_it_lets_go() {
         reactor::sleep(Duration::from_millis(300)).await;
         let expected = |from: u64, count: usize| sent[from as usize..][..count].to_vec();
         let held = |gather: &Gather| -> Vec<Message> {
-            parse(gather).into_iter().map(|(_, message)| message).collect()
+            parse(gather)
+                .into_iter()
+                .map(|(_, message)| message)
+                .collect()
         };
         assert_eq!(held(&hot), expected(hot_at, hot_count));
         assert_eq!(held(&cold), expected(0, cold_count));
@@ -304,7 +309,11 @@ fn what_is_owed_keeps_its_segment() {
         drop(next);
         drop(asked);
         reactor::sleep(Duration::from_secs(30)).await;
-        assert_eq!(broker.store.first().0, config.segment_bytes, "nobody said yes");
+        assert_eq!(
+            broker.store.first().0,
+            config.segment_bytes,
+            "nobody said yes"
+        );
         broker.close().await;
     });
 }

@@ -16,6 +16,12 @@ pub fn wait_ms(store_ms: i64, delay_ms: u64, now_ms: i64) -> u64 {
         .min(delay_ms)
 }
 
+/// The time at which it is due, by the same rules.
+pub fn due_ms(store_ms: i64, delay_ms: u64, now_ms: i64) -> i64 {
+    let left = wait_ms(store_ms, delay_ms, now_ms);
+    now_ms.saturating_add(i64::try_from(left).unwrap_or(i64::MAX))
+}
+
 /// Where a delayed message really belongs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Real<'a> {

@@ -8,10 +8,12 @@ use protocol::body::offsets::DelayOffsetTable;
 use protocol::body::topic_config::DataVersion;
 use protocol::names::SCHEDULE_TOPIC;
 
+use super::timer;
+
 /// Lives on the coordinator's core.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// By level, from 1.
+    /// By level, from 1; under 0 the messages with a due time of their own.
     offsets: RefCell<BTreeMap<i32, i64>>,
     version: Cell<DataVersion>,
     changed: Cell<bool>,
@@ -68,6 +70,7 @@ impl Progress {
         let offsets = self.offsets.borrow();
         let levels = offsets.iter();
         levels
+            .filter(|&(&level, _)| level > timer::LEVEL)
             .map(|(&level, &delivered)| (level, delivered, end(level).unwrap_or(0)))
             .collect()
     }

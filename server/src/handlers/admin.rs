@@ -2,6 +2,7 @@
 
 mod attributes;
 pub mod groups;
+pub mod retention;
 pub mod runtime;
 pub mod settings;
 pub mod stats;

@@ -49,6 +49,8 @@ pub fn update(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
         }
     }
     let rights_changed = settings.broker_permission != before.broker_permission;
+    let store = &coordinator.shared.store;
+    store.set_retention(settings.retention.clone());
     coordinator.shared.settings.publish(Arc::new(settings));
     if rights_changed {
         coordinator.register_again();
