@@ -9,8 +9,6 @@
 //! root/orbit/00000000001073741824.index     the sealed index of a full segment
 //! root/orbit/00000000001073741824.spare     a segment being prepared; it moves to its log directory when ready
 //! root/orbit/00000000001073741824.gone      a segment that was reclaimed; its space is being given back
-//! root/orbit/reserve                        space kept back for tables and indexes
-//! root/orbit/00000000001073741824.gone      a segment that was reclaimed; its space is being given back
 //! root/orbit/origin                         the log is ours, and no RocketMQ has had it since
 //! root/orbit/unsynced                       a sync failed: which part of the log is to be checked
 //! root/orbit/rocketmq-aside/                what RocketMQ had derived from the log
@@ -161,20 +159,6 @@ impl Layout {
     /// Where that is moved when the store is opened.
     pub fn aside(&self) -> PathBuf {
         self.companions().join("rocketmq-aside")
-    }
-
-    /// What a reclaimed segment is called, in the spare directory that belongs to its log directory.
-    pub fn gone(spare_dir: &Path, base: u64) -> PathBuf {
-        spare_dir.join(segment_name(base) + GONE_SUFFIX)
-    }
-
-    pub fn is_gone(name: &str) -> bool {
-        name.strip_suffix(GONE_SUFFIX)
-            .is_some_and(|base| parse_segment_name(base).is_some())
-    }
-
-    pub fn reserve(&self) -> PathBuf {
-        self.companions().join("reserve")
     }
 
     pub fn sealed(&self, base: u64) -> PathBuf {

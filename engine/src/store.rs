@@ -28,7 +28,6 @@ pub struct Store {
     registry: Arc<Registry>,
     sealed: SealedCache,
     blocks: BlockCache,
-    reclaim: Reclaim,
     keys: KeyIndex,
     reclaim: Reclaim,
     /// Bases of the segments whose index is being made again.
@@ -96,7 +95,6 @@ impl Store {
         let store = Arc::new(Store {
             sealed: SealedCache::new(layout.clone(), registry.clone()),
             blocks: BlockCache::new(config.cold_cache_bytes),
-            reclaim: Reclaim::new(),
             keys: KeyIndex::new(),
             reclaim: Reclaim::new(),
             config,
@@ -202,10 +200,6 @@ impl Store {
 
     pub(crate) fn keys(&self) -> &KeyIndex {
         &self.keys
-    }
-
-    pub(crate) fn reclaim(&self) -> &Reclaim {
-        &self.reclaim
     }
 
     pub(crate) fn blocks(&self) -> &BlockCache {
