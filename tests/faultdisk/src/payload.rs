@@ -1,8 +1,17 @@
 //! Bodies that prove themselves: whoever reads one can tell every wrong byte, and which message it is. Pure.
 
+use std::fmt;
+
 /// Who sent it and its place among the sender's messages; never used twice in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Number(pub u64);
+
+impl fmt::Debug for Number {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sequence = self.0 & ((1 << SENDER_SHIFT) - 1);
+        write!(out, "message {sequence} of sender {}", self.sender())
+    }
+}
 
 const SENDER_SHIFT: u32 = 40;
 const HEAD_BYTES: usize = 12;

@@ -1,16 +1,23 @@
 //! What a broker has promised: which message lies at which offset of which queue. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use protocol::record::{self, View};
 
 use crate::payload::{self, Number};
 use crate::replay::State;
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Queue {
     pub topic: String,
     pub number: u32,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "queue {} of {}", self.number, self.topic)
+    }
 }
 
 /// By queue, then by offset.
