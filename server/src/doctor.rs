@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::{Remark, Settings};
 
-mod ask;
+pub(crate) mod ask;
 mod bytes;
 mod cgroup;
 mod clock;

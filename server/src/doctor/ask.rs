@@ -1,11 +1,13 @@
 //! One question to a broker or a name server, on a plain blocking socket with short deadlines.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use protocol::body::Body;
 use protocol::body::cluster::ClusterInfo;
+use protocol::body::kv_table::KvTable;
 use protocol::code::{request, response};
 use protocol::frame::FRAME_BYTES_MAX;
 use protocol::{Command, Encoding, write_request};
@@ -30,6 +32,13 @@ pub fn cluster(address: &str) -> io::Result<ClusterInfo> {
     let address = address.ok_or_else(|| io::Error::other("the name has no address"))?;
     let body = ask(address, request::GET_BROKER_CLUSTER_INFO)?;
     ClusterInfo::from_json(&body).map_err(io::Error::other)
+}
+
+/// A broker's runtime information.
+pub fn runtime(address: SocketAddr) -> io::Result<BTreeMap<String, String>> {
+    let body = ask(address, request::GET_BROKER_RUNTIME_INFO)?;
+    let table = KvTable::from_json(&body).map_err(io::Error::other)?;
+    Ok(table.table)
 }
 
 /// The body of the answer to a request without fields.

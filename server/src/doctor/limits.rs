@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use engine::FlusherKind;
 use rustix::process::{Resource, getrlimit};
 
 use super::{Finding, bytes};
 use crate::config::Settings;
+use crate::memory::Budget;
 
 /// Enough for a few thousand clients and a month of log files.
 const OPEN_FILES_MIN: u64 = 65_536;
@@ -31,11 +33,10 @@ pub fn examine(settings: &Settings) -> Vec<Finding> {
 
 /// What the settings would like to lock.
 fn wish(settings: &Settings) -> u64 {
-    if settings.value("flusher") != Some("direct") {
-        return RINGS_BYTES;
+    match settings.flusher {
+        FlusherKind::Mmap => RINGS_BYTES,
+        FlusherKind::Direct => RINGS_BYTES + Budget::of(settings.memory_bytes).window_bytes,
     }
-    let memory = settings.value("memory").and_then(bytes::parse);
-    memory.unwrap_or(RINGS_BYTES).max(RINGS_BYTES)
 }
 
 fn may_lock_anything(status: &str) -> bool {
@@ -102,6 +103,8 @@ mod tests {
         assert_eq!(short.verdict, Verdict::Warn);
         assert!(short.found.contains("8 MiB of the 1 GiB"), "{short}");
         assert_eq!(wish(&settings(&[("flusher", "mmap")])), RINGS_BYTES);
+        let direct = settings(&[("flusher", "direct"), ("memory", "4G")]);
+        assert_eq!(wish(&direct), RINGS_BYTES + (1 << 30));
     }
 
     #[test]

@@ -5,15 +5,17 @@ use std::fs;
 use super::cgroup::Limits;
 use super::{Finding, bytes};
 use crate::config::Settings;
+use crate::memory::MEMORY_BYTES_MIN;
 
-/// The broker works from here up.
-const MEMORY_BYTES_MIN: u64 = 256 << 20;
 const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
 pub fn examine(settings: &Settings, limits: Limits) -> Vec<Finding> {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let wish = settings.value("memory").and_then(bytes::parse);
-    let mut findings = vec![judge_size(total_bytes(&meminfo), limits.memory_bytes, wish)];
+    let mut findings = vec![judge_size(
+        total_bytes(&meminfo),
+        limits.memory_bytes,
+        settings.memory_bytes,
+    )];
     if let Ok(choices) = fs::read_to_string(HUGE_PAGES) {
         findings.push(judge_huge_pages(&choices));
     }
@@ -28,8 +30,8 @@ fn total_bytes(meminfo: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// `wish` is the setting `memory`, if it is given.
-fn judge_size(total: Option<u64>, limit: Option<u64>, wish: Option<u64>) -> Finding {
+/// `wish` is the setting `memory`.
+fn judge_size(total: Option<u64>, limit: Option<u64>, wish: u64) -> Finding {
     let thing = "memory";
     let Some(there) = [total, limit].into_iter().flatten().min() else {
         return Finding::warn(thing, "cannot tell how much there is", "mount /proc");
@@ -39,29 +41,27 @@ fn judge_size(total: Option<u64>, limit: Option<u64>, wish: Option<u64>) -> Find
     } else {
         "in this machine"
     };
-    let found = format!("{} {whose}", bytes::shown(there));
-    match wish {
-        _ if there < MEMORY_BYTES_MIN => Finding::fail(
+    let found = format!(
+        "{} {whose}, the broker holds at most {}",
+        bytes::shown(there),
+        bytes::shown(wish)
+    );
+    if there < MEMORY_BYTES_MIN {
+        let least = bytes::shown(MEMORY_BYTES_MIN);
+        return Finding::fail(thing, found, format!("it needs {least} at least"));
+    }
+    if wish >= there {
+        return Finding::fail(
             thing,
             found,
-            format!(
-                "the broker needs {} at least",
-                bytes::shown(MEMORY_BYTES_MIN)
-            ),
-        ),
-        Some(wish) if wish >= there => Finding::fail(
-            thing,
-            format!("{found}, memory={}", bytes::shown(wish)),
             "the kernel would kill the broker: lower `memory`, and leave something to the rest of the system",
-        ),
-        // What is not the broker's: connections in the kernel, page tables, everybody else.
-        Some(wish) if wish > there / 10 * 9 => Finding::warn(
-            thing,
-            format!("{found}, memory={}", bytes::shown(wish)),
-            "leave a tenth to the kernel and to others",
-        ),
-        _ => Finding::ok(thing, found),
+        );
     }
+    // What is not the broker's: connections in the kernel, page tables, everybody else.
+    if wish > there / 10 * 9 {
+        return Finding::warn(thing, found, "leave a tenth to the kernel and to others");
+    }
+    Finding::ok(thing, found)
 }
 
 /// `choices` is as the kernel shows them, the one in force in brackets.
@@ -88,19 +88,22 @@ mod tests {
 
     #[test]
     fn the_lower_of_machine_and_group_counts() {
-        let finding = judge_size(Some(64 << 30), Some(1 << 30), None);
+        let finding = judge_size(Some(64 << 30), Some(1 << 30), MEMORY_BYTES_MIN);
         assert_eq!(finding.verdict, Verdict::Ok);
         assert!(finding.found.contains("1 GiB allowed"), "{finding}");
         assert_eq!(
-            judge_size(Some(64 << 30), Some(128 << 20), None).verdict,
+            judge_size(Some(64 << 30), Some(128 << 20), MEMORY_BYTES_MIN).verdict,
             Verdict::Fail
         );
-        assert_eq!(judge_size(None, None, None).verdict, Verdict::Warn);
+        assert_eq!(
+            judge_size(None, None, MEMORY_BYTES_MIN).verdict,
+            Verdict::Warn
+        );
     }
 
     #[test]
     fn a_ceiling_above_what_is_there_is_a_failure() {
-        let judged = |wish| judge_size(Some(10 << 30), None, Some(wish)).verdict;
+        let judged = |wish| judge_size(Some(10 << 30), None, wish).verdict;
         assert_eq!(judged(4 << 30), Verdict::Ok);
         assert_eq!(judged((10 << 30) - 1), Verdict::Warn);
         assert_eq!(judged(10 << 30), Verdict::Fail);

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use engine::FlusherKind;
 use rustix::fs::{statfs, statvfs};
 
 use super::scratch::{self, Speed};
@@ -28,17 +29,12 @@ struct Thresholds {
 }
 
 pub fn examine(settings: &Settings) -> Vec<Finding> {
-    let percent = |key: &str, default| {
-        let value = settings.value(key).and_then(percent);
-        value.unwrap_or(default)
-    };
     let thresholds = Thresholds {
-        expire: percent("diskMaxUsedSpaceRatio", 75),
-        force: percent("diskSpaceCleanForciblyRatio", 85),
-        refuse: percent("diskSpaceWarningLevelRatio", 90),
+        expire: settings.retention.expire_above_percent,
+        force: settings.retention.force_above_percent,
+        refuse: settings.retention.refuse_above_percent,
     };
-    let sync_flush = settings.value("flushDiskType") == Some("SYNC_FLUSH");
-    let direct = settings.value("flusher") == Some("direct");
+    let direct = settings.flusher == FlusherKind::Direct;
     let mut findings = Vec::new();
     for (dir, wanted) in disks(settings) {
         findings.extend(judge_place(&wanted, &dir));
@@ -62,7 +58,7 @@ pub fn examine(settings: &Settings) -> Vec<Finding> {
         match scratch::measure(&dir) {
             Ok(speed) => findings.extend([
                 judge_direct(&dir, speed.direct, direct),
-                judge_sync(&dir, &speed, sync_flush),
+                judge_sync(&dir, &speed, settings.sync_flush),
                 judge_sequential(&dir, speed.sequential_bytes_per_s),
             ]),
             Err(scratch::Unmeasured::NoRoom) => {}
@@ -95,14 +91,6 @@ fn nearest_existing(path: &Path) -> Option<PathBuf> {
 
 fn name(dir: &Path) -> String {
     format!("store disk at {}", dir.display())
-}
-
-fn percent(text: &str) -> Option<u8> {
-    if text.contains('.') {
-        let share: f64 = text.parse().ok()?;
-        return Some((share * 100.0).round() as u8);
-    }
-    text.parse().ok()
 }
 
 /// A store that is not there yet is made at the first start.
@@ -307,12 +295,5 @@ mod tests {
         assert_eq!(disks[0].0, dir.path());
         assert!(judge_place(&root, dir.path()).is_some());
         assert!(judge_place(dir.path(), dir.path()).is_none());
-    }
-
-    #[test]
-    fn shares_are_percent_or_fractions() {
-        assert_eq!(percent("75"), Some(75));
-        assert_eq!(percent("0.85"), Some(85));
-        assert_eq!(percent(""), None);
     }
 }

@@ -2,40 +2,41 @@
 
 use std::path::Path;
 
+use engine::{FlusherKind, WindowDir};
 use reactor::LoopedMemory;
 use rustix::fs::statvfs;
 
 use super::{Finding, bytes};
 use crate::config::Settings;
+use crate::memory::Budget;
 
 const SHARED_MEMORY_DIR: &str = "/dev/shm";
-/// No window is smaller.
-const WINDOW_BYTES_MIN: u64 = 64 << 20;
 
 /// Nothing for the other flusher, which has no window.
 pub fn examine(settings: &Settings) -> Option<Finding> {
-    if settings.value("flusher") != Some("direct") {
+    if settings.flusher != FlusherKind::Direct {
         return None;
     }
-    let (dir, chosen) = match settings.value("windowDir").map(str::trim) {
-        None | Some("" | "auto") => (SHARED_MEMORY_DIR, false),
-        Some(dir) => (dir, true),
+    let (dir, chosen) = match &settings.window_dir {
+        WindowDir::Auto => (Path::new(SHARED_MEMORY_DIR), false),
+        WindowDir::At(dir) => (dir.as_path(), true),
+        WindowDir::None => {
+            return Some(Finding::ok(
+                "window",
+                "ends with the process, as windowDir says",
+            ));
+        }
     };
-    if dir == "none" {
-        return Some(Finding::ok(
-            "window",
-            "ends with the process, as windowDir says",
-        ));
-    }
     let free = statvfs(dir).map_or(0, |space| space.f_bavail * space.f_frsize);
-    let lost = LoopedMemory::lost_in(Path::new(dir));
+    let window = Budget::of(settings.memory_bytes).window_bytes;
+    let lost = LoopedMemory::lost_in(dir);
     let container = !chosen && reactor::is_in_container();
-    Some(judge(dir, free, lost, container))
+    Some(judge(dir, free, window, lost, container))
 }
 
 /// `lost`: why memory there would not outlive the process. `container`: it might, but nobody has said so.
-fn judge(dir: &str, free: u64, lost: Option<String>, container: bool) -> Finding {
-    let thing = format!("window in {dir}");
+fn judge(dir: &Path, free: u64, window: u64, lost: Option<String>, container: bool) -> Finding {
+    let thing = format!("window in {}", dir.display());
     let slower = "senders are told after the write to the disk";
     if let Some(why) = lost {
         return Finding::warn(
@@ -51,8 +52,12 @@ fn judge(dir: &str, free: u64, lost: Option<String>, container: bool) -> Finding
             "mount the host's /dev/shm and set windowDir to it, or windowDir=none if that is fast enough",
         );
     }
-    let found = format!("{} free, outlives the process", bytes::shown(free));
-    if free < WINDOW_BYTES_MIN {
+    let found = format!(
+        "outlives the process; {} free, {} needed by a broker that does not run yet",
+        bytes::shown(free),
+        bytes::shown(window)
+    );
+    if free < window {
         return Finding::warn(
             thing,
             found,
@@ -71,7 +76,14 @@ mod tests {
     #[test]
     fn memory_that_goes_with_the_process_is_a_warning() {
         let judged = |free, lost: Option<&str>, container| {
-            judge("/dev/shm", free, lost.map(str::to_owned), container).verdict
+            judge(
+                Path::new("/dev/shm"),
+                free,
+                64 << 20,
+                lost.map(str::to_owned),
+                container,
+            )
+            .verdict
         };
         assert_eq!(judged(1 << 30, None, false), Verdict::Ok);
         assert_eq!(judged(1 << 20, None, false), Verdict::Warn);
