@@ -423,3 +423,101 @@ fn the_same_seed_loses_the_same_sectors() {
         });
     });
 }
+
+#[test]
+fn a_flipped_bit_is_one_bit_of_one_read_and_is_counted() {
+    let (mut world, node) = one_node(Faults::default(), 7);
+    world.set_faults(Faults {
+        bit_flip_ppm: 1_000_000,
+        ..Faults::default()
+    });
+    let wrong = world.block_on(node, async {
+        let file = create("/flipped");
+        file.write_all_at_blocking(&[0; 64], 0).unwrap();
+        let mut read = [0; 64];
+        file.read_exact_at_blocking(&mut read, 0).unwrap();
+        read.iter().map(|byte| byte.count_ones()).sum::<u32>()
+    });
+    assert_eq!(wrong, 1);
+    assert_eq!(world.met(node).bits_flipped, 1);
+    world.set_faults(Faults::default());
+    let read = world.block_on(node, async { fs::read(Path::new("/flipped")).unwrap() });
+    assert_eq!(read, [0; 64], "the disk itself is well");
+}
+
+#[test]
+fn a_bad_page_stays_bad_and_the_others_are_read() {
+    let (mut world, node) = one_node(Faults::default(), 8);
+    world.set_faults(Faults {
+        bad_page_ppm: 300_000,
+        ..Faults::default()
+    });
+    world.block_on(node, async {
+        let file = create("/spots");
+        file.write_all_at_blocking(&[5; 64 * 4096], 0).unwrap();
+        let mut page = [0; 4096];
+        let mut look = || -> Vec<bool> {
+            let pages = (0..64).map(|page| page * 4096);
+            pages
+                .map(|at| file.read_exact_at_blocking(&mut page, at).is_ok())
+                .collect()
+        };
+        let first = look();
+        let good = first.iter().filter(|is_good| **is_good).count();
+        assert!((1..64).contains(&good), "{good} of 64 are good");
+        assert_eq!(look(), first);
+    });
+    assert!(world.met(node).bad_pages > 0);
+}
+
+#[test]
+fn past_the_page_cache_a_failed_sync_is_seen_to_have_failed() {
+    let (mut world, node) = one_node(Faults::default(), 9);
+    let failing = Faults {
+        fsync_error_ppm: 1_000_000,
+        ..Faults::default()
+    };
+    world.block_on(node, async {
+        let file = create("/lies");
+        file.write_all_at_blocking(&[1; 8 * 4096], 0).unwrap();
+        file.sync_blocking().unwrap();
+    });
+    world.set_faults(failing);
+    world.block_on(node, async {
+        let file = create("/lies");
+        file.write_all_at_blocking(&[2; 8 * 4096], 0).unwrap();
+        assert!(file.sync_blocking().is_err());
+        let cached = fs::read(Path::new("/lies")).unwrap();
+        assert_eq!(cached, [2; 8 * 4096]);
+        let direct = OpenOptions {
+            read: true,
+            direct: true,
+            ..OpenOptions::default()
+        };
+        let file = File::open(Path::new("/lies"), direct).unwrap();
+        let mut on_disk = [0; 8 * 4096];
+        file.read_exact_at_blocking(&mut on_disk, 0).unwrap();
+        assert!(on_disk.contains(&1), "some sectors did not get there");
+    });
+    assert_eq!(world.met(node).sync_errors, 1);
+}
+
+#[test]
+fn a_slow_disk_takes_its_time_and_is_counted() {
+    let (mut world, node) = one_node(Faults::default(), 10);
+    world.set_faults(Faults {
+        slow_ppm: 1_000_000,
+        slow_delay: (Duration::from_secs(3), Duration::from_secs(3)),
+        ..Faults::default()
+    });
+    let before = world.now();
+    world.block_on(node, async {
+        create("/slow").sync_data().await.unwrap();
+    });
+    assert!(world.now().saturating_since(before) >= Duration::from_secs(3));
+    assert_eq!(world.met(node).slow, 1);
+}
+
+fn create(path: &str) -> File {
+    File::open(Path::new(path), NEW).unwrap()
+}

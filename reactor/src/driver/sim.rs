@@ -27,7 +27,7 @@ use std::{cell::Cell, future::Future, rc::Rc, rc::Weak, sync::Arc};
 
 use disk::Disk;
 pub(crate) use disk::{File, Mapping};
-pub use faults::Faults;
+pub use faults::{Faults, Met};
 pub(crate) use fs::LockFile;
 pub(crate) use net::{DetachedSocket, Listener, Socket};
 pub use seeds::{each_seed, twice};

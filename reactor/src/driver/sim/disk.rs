@@ -24,7 +24,7 @@ use names::{Change, Names, parent};
 
 use super::{
     chance::{Chance, Trace},
-    faults::Faults,
+    faults::{Faults, Met},
 };
 
 /// What a disk without a limit says it holds.
@@ -46,8 +46,7 @@ pub(super) struct State {
     in_flight: BTreeMap<u64, InFlight>,
     /// Memory with a name, which outlives processes.
     memory: BTreeMap<PathBuf, OwnedFd>,
-    /// How often the power was cut.
-    boots: u64,
+    met: Met,
     next_number: u64,
     /// The process is being dropped: nothing it still does reaches the disk.
     frozen: bool,
@@ -65,7 +64,7 @@ impl Disk {
             locks: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             memory: BTreeMap::new(),
-            boots: 0,
+            met: Met::default(),
             next_number: 0,
             frozen: false,
         }))
@@ -111,6 +110,10 @@ impl Disk {
 
     pub(super) fn set_size(&self, bytes: Option<u64>) {
         self.always(|state| state.faults.full_at_bytes = bytes);
+    }
+
+    pub(super) fn met(&self) -> Met {
+        self.always(|state| state.met)
     }
 
     pub(super) fn trace(&self) -> u64 {
@@ -267,7 +270,7 @@ impl State {
 /// Memory with a name.
 impl State {
     pub(super) fn boots(&self) -> u64 {
-        self.boots
+        self.met.power_cuts
     }
 
     pub(super) fn keep_memory(&mut self, path: &Path, fd: OwnedFd) {
@@ -308,6 +311,7 @@ impl State {
             return Ok(());
         }
         if self.faults.full_at_bytes.is_some() && more > self.free_bytes() {
+            self.met.disk_full += 1;
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
         inode.reserve(end)
@@ -316,6 +320,7 @@ impl State {
     pub(super) fn write(&mut self, inode: &Inode, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.reserve(inode, offset + bytes.len() as u64)?;
         if self.chance.happens(self.faults.write_error_ppm) {
+            self.met.write_errors += 1;
             let written = self.chance.below(bytes.len() + 1);
             inode.write(&bytes[..written], offset);
             return Err(io::Error::from_raw_os_error(libc::EIO));
@@ -331,11 +336,22 @@ impl State {
         inode: &Inode,
         into: &mut [u8],
         offset: u64,
+        is_direct: bool,
     ) -> io::Result<usize> {
         if self.chance.happens(self.faults.read_error_ppm) {
+            self.met.read_errors += 1;
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        Ok(inode.read(into, offset))
+        if inode.has_bad_page(offset, into.len() as u64, self.faults.bad_page_ppm) {
+            self.met.bad_pages += 1;
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        let count = inode.read(into, offset, is_direct);
+        if count > 0 && self.chance.happens(self.faults.bit_flip_ppm) {
+            self.met.bits_flipped += 1;
+            into[self.chance.below(count)] ^= 1 << self.chance.below(8);
+        }
+        Ok(count)
     }
 
     /// What a sync that begins now will make durable.
@@ -348,6 +364,7 @@ impl State {
 
     pub(super) fn end_sync(&mut self, inode: &Inode, snapshot: Snapshot) -> io::Result<()> {
         if self.chance.happens(self.faults.fsync_error_ppm) {
+            self.met.sync_errors += 1;
             inode.forsake(snapshot, &mut self.chance);
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
@@ -358,18 +375,19 @@ impl State {
 
     /// What comes back when the power does.
     fn power_cut(&mut self) {
-        self.boots += 1;
+        self.met.power_cuts += 1;
         self.memory.clear();
         self.land_all();
         let kept = self.chance.below(self.journal.len() + 1);
         self.trace.fold_all([15, kept as u64]);
+        self.met.names_undone += (self.journal.len() - kept) as u64;
         for change in self.journal.drain(..).take(kept) {
             self.durable_names.apply(&change);
         }
         self.names = self.durable_names.clone();
         let files: Vec<Arc<Inode>> = self.names.files.values().cloned().collect();
         for inode in files {
-            inode.power_cut(&mut self.chance);
+            inode.power_cut(&mut self.chance, &mut self.met);
         }
     }
 }

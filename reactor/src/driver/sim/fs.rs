@@ -58,7 +58,7 @@ pub(crate) fn read(core: &Rc<Core>, path: &Path) -> io::Result<Vec<u8>> {
     core.disk.with(|state| {
         let inode = state.find(&normal(path))?;
         let mut bytes = vec![0; inode.len() as usize];
-        let count = state.read(&inode, &mut bytes, 0)?;
+        let count = state.read(&inode, &mut bytes, 0, false)?;
         assert_eq!(count, bytes.len(), "nobody shortens the file meanwhile");
         Ok(bytes)
     })

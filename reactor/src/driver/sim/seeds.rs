@@ -1,4 +1,5 @@
-//! Running a simulated scene under many seeds. `SIM_SEED=<n>` repeats one, `SIM_SEEDS=<n>` sets how many there are.
+//! Running a simulated scene under many seeds. `SIM_SEED=<n>` repeats one, `SIM_SEEDS=<n>` sets how many there are,
+//! `SIM_FROM=<n>` where they begin.
 
 use std::{env, panic};
 
@@ -6,7 +7,10 @@ use std::{env, panic};
 pub fn each_seed(count: u64, scene: impl Fn(u64) + panic::RefUnwindSafe) {
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(count),
+        None => {
+            let from = number("SIM_FROM").unwrap_or(0);
+            from..from + number("SIM_SEEDS").unwrap_or(count)
+        }
     };
     for seed in seeds {
         if let Err(failure) = panic::catch_unwind(|| scene(seed)) {

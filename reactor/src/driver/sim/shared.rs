@@ -40,6 +40,7 @@ pub(super) struct State {
     next_sequence: u64,
     /// Turns of cores since the clock last moved.
     turns: u32,
+    pub(super) slow_operations: u64,
     woken: Vec<Waker>,
 }
 
@@ -63,6 +64,7 @@ impl Shared {
                 queue: BinaryHeap::new(),
                 next_sequence: 0,
                 turns: 0,
+                slow_operations: 0,
                 woken: Vec::new(),
             }),
         }
@@ -89,7 +91,14 @@ impl Shared {
     }
 
     pub(super) fn disk_delay(&self) -> Duration {
-        self.with(|state| state.chance.between(state.faults.disk_delay))
+        self.with(|state| {
+            let faults = state.faults;
+            if state.chance.happens(faults.slow_ppm) {
+                state.slow_operations += 1;
+                return state.chance.between(faults.slow_delay);
+            }
+            state.chance.between(faults.disk_delay)
+        })
     }
 
     /// Moves the clock forward and lets everything happen that is due by then.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Core, Faults, disk::Disk, new_core, shared::Shared};
+use super::{Core, Faults, Met, disk::Disk, new_core, shared::Shared};
 use crate::{core::Core as AnyCore, time::Instant};
 
 /// A core runs at most this many polls before another may have its turn; fewer as chance wants it.
@@ -205,6 +205,14 @@ impl World {
     /// Makes one node's disk larger or smaller; what is on it stays.
     pub fn set_disk_bytes(&mut self, node: NodeId, bytes: Option<u64>) {
         self.registry.disk(node).set_size(bytes);
+    }
+
+    /// What the node's disk went through so far. Slow operations are counted for the whole world.
+    pub fn met(&self, node: NodeId) -> Met {
+        Met {
+            slow: self.shared.with(|state| state.slow_operations),
+            ..self.registry.disk(node).met()
+        }
     }
 
     /// A hash of every event so far: same seed, same hash.

@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::memory::{FILE_BYTES_MAX, Memory, PAGE_BYTES, Page};
-use crate::driver::sim::chance::{Chance, Trace};
+use crate::driver::sim::{
+    chance::{Chance, Trace},
+    faults::Met,
+};
 
 pub(super) const SECTOR_BYTES: usize = 512;
 const ZERO: Page = [0; PAGE_BYTES];
@@ -115,11 +118,15 @@ impl Inode {
         Ok(())
     }
 
-    /// Fewer bytes than asked only at the end of the file.
-    pub(super) fn read(&self, into: &mut [u8], offset: u64) -> usize {
+    /// Fewer bytes than asked only at the end of the file. Past the page cache, what a failed sync left there is not
+    /// seen: the disk is.
+    pub(super) fn read(&self, into: &mut [u8], offset: u64, is_direct: bool) -> usize {
         let mut state = self.state();
         let count = state.len.saturating_sub(offset).min(into.len() as u64) as usize;
         into[..count].copy_from_slice(self.memory.bytes(offset.min(state.len), count));
+        if is_direct {
+            state.show_forsaken(&mut into[..count], offset);
+        }
         state.warm(offset, count as u64);
         count
     }
@@ -133,6 +140,12 @@ impl Inode {
         state.written.extend(pages_of(offset, bytes.len() as u64));
         state.len = state.len.max(end);
         state.warm(offset, bytes.len() as u64);
+    }
+
+    /// Whether the disk cannot read a page of the range. Which pages those are hangs on nothing but the file.
+    pub(super) fn has_bad_page(&self, offset: u64, len: u64, ppm: u32) -> bool {
+        let is_bad = |page| Chance::new(self.number << 32 ^ page).happens(ppm);
+        ppm > 0 && pages_of(offset, len).any(is_bad)
     }
 
     pub(super) fn populate(&self, offset: u64, len: u64) {
@@ -207,13 +220,14 @@ impl Inode {
         }
     }
 
-    pub(super) fn power_cut(&self, chance: &mut Chance) {
+    pub(super) fn power_cut(&self, chance: &mut Chance, met: &mut Met) {
         let mut state = self.state();
         let survival = Survival::draw(chance);
         let cached_len = state.len;
         for page in self.differing(&mut state) {
             let mut kept = state.durable.get(&page).map_or(ZERO, |bytes| **bytes);
             copy_some_sectors(&mut kept, self.memory.page(page), survival, chance);
+            met.add_page(&kept, self.memory.page(page), survival);
             self.memory.write(page * PAGE_BYTES as u64, &kept);
             state.durable.insert(page, Box::new(kept));
         }
@@ -247,7 +261,36 @@ impl Inode {
     }
 }
 
+impl Met {
+    /// What is left of a page whose newest content was never synced.
+    fn add_page(&mut self, kept: &Page, cached: &Page, survival: Survival) {
+        let (kept, _) = kept.as_chunks::<SECTOR_BYTES>();
+        let (cached, _) = cached.as_chunks::<SECTOR_BYTES>();
+        let lost = kept.iter().zip(cached).filter(|(kept, new)| kept != new);
+        let lost = lost.count() as u64;
+        self.sectors_lost += lost;
+        self.pages_torn += u64::from(lost > 0 && matches!(survival, Survival::Mixed));
+    }
+}
+
 impl State {
+    /// Replaces what the page cache wrongly takes for clean by what the disk has.
+    fn show_forsaken(&self, shown: &mut [u8], offset: u64) {
+        let end = offset + shown.len() as u64;
+        for page in self.forsaken.range(pages_of(offset, shown.len() as u64)) {
+            let on_disk = self.durable.get(page.0).map_or(&ZERO, |bytes| bytes);
+            let start = page.0 * PAGE_BYTES as u64;
+            let (from, to) = (start.max(offset), (start + PAGE_BYTES as u64).min(end));
+            let part = &on_disk[(from - start) as usize..(to - start) as usize];
+            let cached = &page.1[(from - start) as usize..(to - start) as usize];
+            let shown = &mut shown[(from - offset) as usize..(to - offset) as usize];
+            // Written again since then, it is dirty, and a direct read makes the kernel write it first.
+            if shown == cached {
+                shown.copy_from_slice(part);
+            }
+        }
+    }
+
     fn warm(&mut self, offset: u64, len: u64) {
         if self.cold.is_empty() {
             return;

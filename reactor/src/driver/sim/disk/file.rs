@@ -208,7 +208,7 @@ impl File {
         self.require(self.options.read)?;
         self.require_aligned(into.len(), offset)?;
         self.disk
-            .with(|state| state.read(&self.inode, into, offset))
+            .with(|state| state.read(&self.inode, into, offset, self.options.direct))
     }
 
     fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
