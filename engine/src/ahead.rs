@@ -3,9 +3,11 @@
 //! A page fault or a file creation must not hold up the core that appends. After a restart the bytes behind the
 //! recovered end may be stale records that line up with what is written next; so there the tail may only go as
 //! far as this room has looked, and zeroed what it found. Where the log is written from a window there are no pages
-//! to touch, and the window bounds the tail as well.
+//! to touch, and the window bounds the tail as well; but where every write is synced, zeros are written ahead of the
+//! tail: what was written before is synced twice as fast as what was only allocated.
 
 use crate::append::AppendError;
+use crate::config::Config;
 use crate::flush::Flusher;
 use crate::layout::Layout;
 use crate::segment::{Medium, Memory, Segment};
@@ -20,6 +22,8 @@ use std::time::Duration;
 
 /// Pages are touched in steps of this size.
 const STEP_BYTES: u64 = 4 << 20;
+/// Zeros are written in pieces of this size: what else goes to the disk waits for no more.
+const ZEROS_BYTES: u64 = 1 << 20;
 /// How long after a failed attempt the next segment is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -30,6 +34,8 @@ pub(crate) struct Ahead {
     segment_bytes: u64,
     /// Half of it is what the tail has in front of it at least, as long as the other thread keeps up.
     distance_bytes: u64,
+    /// Zeros are written ahead of the tail.
+    writes_zeros: bool,
     state: RefCell<State>,
     /// Something to do.
     wake: Notify,
@@ -46,7 +52,9 @@ struct State {
     /// How far the writer waits for them, whatever the distance.
     wanted: u64,
     /// Whether the tail has to stay below `touched`.
-    check: bool,
+    bounded: bool,
+    /// Whether anything but zeros may be ahead.
+    stale: bool,
     next: Next,
     next_wanted: bool,
 }
@@ -64,32 +72,37 @@ enum Job {
 }
 
 impl Ahead {
-    /// For a tail at `position` of `segment`; with `check`, what lies behind it is looked at before it is used.
+    /// For a tail at `position` of `segment`. If `stale`, what lies behind it is looked at before it is used.
     pub fn new(
         layout: Arc<Layout>,
         flusher: Rc<Flusher>,
+        config: &Config,
         segment: Arc<Segment>,
         position: u64,
-        check: bool,
-        distance_bytes: u64,
+        stale: bool,
     ) -> Ahead {
+        let is_direct = matches!(segment.medium(), Medium::Direct(_));
+        let writes_zeros = is_direct && config.sync_flush;
+        let bounded = stale || writes_zeros;
         let touched = match segment.medium() {
             Medium::Mapped => position,
             // The rest of the tail's block was looked at before the window began.
-            Medium::Direct(_) if check => position.next_multiple_of(BLOCK_BYTES),
+            Medium::Direct(_) if bounded => position.next_multiple_of(BLOCK_BYTES),
             Medium::Direct(_) => segment.bytes(),
         };
         Ahead {
             layout,
             flusher,
             segment_bytes: segment.bytes(),
-            distance_bytes: distance_bytes.max(STEP_BYTES),
+            distance_bytes: config.touch_ahead_bytes.max(STEP_BYTES),
+            writes_zeros,
             state: RefCell::new(State {
                 segment,
                 position,
                 touched,
                 wanted: 0,
-                check,
+                bounded,
+                stale,
                 next: Next::Missing,
                 next_wanted: false,
             }),
@@ -111,7 +124,7 @@ impl Ahead {
     /// Up to where nothing stale is in the tail's way.
     fn checked(&self) -> u64 {
         let state = self.state.borrow();
-        if state.check && state.touched < self.segment_bytes {
+        if state.bounded && state.touched < self.segment_bytes {
             state.touched
         } else {
             self.segment_bytes
@@ -157,7 +170,8 @@ impl Ahead {
                         state.position = 0;
                         state.touched = first_touched;
                         state.wanted = 0;
-                        state.check = false;
+                        state.bounded = self.writes_zeros;
+                        state.stale = false;
                         state.next = Next::Missing;
                         state.next_wanted = false;
                         return Ok(segment);
@@ -196,7 +210,7 @@ impl Ahead {
         if state.touched < ahead.max(state.wanted).min(self.segment_bytes) {
             let from = state
                 .touched
-                .max(if state.check { 0 } else { state.position });
+                .max(if state.bounded { 0 } else { state.position });
             let to = (from + STEP_BYTES).min(self.segment_bytes);
             return Job::Touch { from, to };
         }
@@ -208,9 +222,9 @@ impl Ahead {
     }
 
     async fn touch(&self, from: u64, to: u64) {
-        let (segment, check) = {
+        let (segment, stale, bounded) = {
             let state = self.state.borrow();
-            (state.segment.clone(), state.check)
+            (state.segment.clone(), state.stale, state.bounded)
         };
         let base = segment.base();
         let hot = segment.hot().as_ref().expect("the tail is hot").clone();
@@ -218,9 +232,17 @@ impl Ahead {
             Memory::Mapped(mapping) => {
                 let mapping = mapping.clone();
                 offload("touch log pages", move || {
-                    touch(&mapping, base, from, to, check)
+                    touch(&mapping, base, from, to, stale)
                 })
                 .await
+            }
+            Memory::Window(_) if self.writes_zeros => {
+                let zeroed = if stale {
+                    Touched::StaleZeroed
+                } else {
+                    Touched::Clean
+                };
+                write_zeros(&segment, from, to).await.map(|()| zeroed)
             }
             Memory::Window(_) => make_zero(&segment, from, to).await,
         };
@@ -231,7 +253,7 @@ impl Ahead {
         // Touching is a help; only what had to be checked must not be passed.
         if let Err(error) = &touched {
             tracing::warn!(%error, from, to, "touching pages of the commit log failed");
-            if check {
+            if bounded {
                 reactor::sleep(RETRY).await;
                 return;
             }
@@ -264,16 +286,20 @@ impl Ahead {
         let layout = self.layout.clone();
         let touched = self.first_touched();
         let medium = self.state.borrow().segment.medium().clone();
-        offload("open a log segment", move || {
+        let installed = offload("open a log segment", move || {
             let segment = Segment::install(&layout, base, bytes, &medium)?;
             if let Some(hot) = segment.hot().as_ref()
                 && let Memory::Mapped(mapping) = &hot.memory
             {
                 mapping.populate(0, touched as usize)?;
             }
-            Ok(segment)
-        })
-        .await
+            Ok::<_, io::Error>(segment)
+        });
+        let segment = installed.await?;
+        if self.writes_zeros {
+            write_zeros(&segment, 0, touched).await?;
+        }
+        Ok(segment)
     }
 
     /// Removes the half-made next segment, once the task has been cancelled.
@@ -293,8 +319,8 @@ impl Ahead {
     /// How much of a new segment is touched before it is handed over.
     fn first_touched(&self) -> u64 {
         match self.state.borrow().segment.medium() {
-            Medium::Mapped => (self.distance_bytes / 2).min(self.segment_bytes),
-            Medium::Direct(_) => self.segment_bytes,
+            Medium::Direct(_) if !self.writes_zeros => self.segment_bytes,
+            _ => (self.distance_bytes / 2).min(self.segment_bytes),
         }
     }
 }
@@ -312,24 +338,24 @@ enum Touched {
     StaleZeroed,
 }
 
-/// Brings `from..to` of the segment into memory. With `check`, anything but zeros there is zeroed. Blocks.
-fn touch(mapping: &Mapping, base: u64, from: u64, to: u64, check: bool) -> io::Result<Touched> {
+/// Brings `from..to` of the segment into memory. If `stale`, anything but zeros there is zeroed. Blocks.
+fn touch(mapping: &Mapping, base: u64, from: u64, to: u64, stale: bool) -> io::Result<Touched> {
     let (at, len) = (from as usize, (to - from) as usize);
     mapping.populate(at, len)?;
-    if !check {
+    if !stale {
         return Ok(Touched::Clean);
     }
     let overhang = record::SYS_FLAG_AT.min(mapping.len() - at - len);
-    // SAFETY: the tail stays below `touched` while pages are checked, so nobody else uses these bytes, nor the
+    // SAFETY: the tail stays below `touched` while stale bytes are looked for, so nobody else uses these bytes, nor the
     // few behind them, which are checked next.
     let shown = unsafe { mapping.bytes(at, len + overhang) };
     if is_zero(&shown[..len]) {
         return Ok(Touched::Clean);
     }
-    let stale = has_stale_record(shown, base + from);
+    let has_record = has_stale_record(shown, base + from);
     // SAFETY: as above, and `shown` is not used any more.
     unsafe { mapping.bytes_mut(at, len) }.fill(0);
-    Ok(if stale {
+    Ok(if has_record {
         Touched::StaleZeroed
     } else {
         Touched::Clean
@@ -352,6 +378,21 @@ async fn make_zero(segment: &Segment, from: u64, to: u64) -> io::Result<Touched>
     written?;
     // Whatever it was: what lies in front may be cut off by the next power cut, and this come back behind it.
     Ok(Touched::StaleZeroed)
+}
+
+/// Writes zeros to `from..to` of the segment's file, whole blocks. The tail is not there yet.
+async fn write_zeros(segment: &Segment, from: u64, to: u64) -> io::Result<()> {
+    let mut zeros = Buffer::with_capacity(ZEROS_BYTES.min(to - from) as usize);
+    let mut at = from;
+    while at < to {
+        let step = ZEROS_BYTES.min(to - at);
+        zeros.set_len(step as usize);
+        let (written, buffer) = segment.file().write_at(zeros, at).await;
+        written?;
+        zeros = buffer;
+        at += step;
+    }
+    Ok(())
 }
 
 /// Page by page, which compares fast.

@@ -15,7 +15,7 @@ use crate::queue::Queue;
 use crate::queue_index::Entry;
 use crate::queue_index::keeper::Keeper;
 use crate::reclaim::Reclaimer;
-use crate::recovery::Recovered;
+use crate::recovery::{self, Recovered};
 use crate::release::{Release, add_wakes};
 use crate::store::Store;
 use crate::{LogOffset, QueueNo};
@@ -64,10 +64,10 @@ impl Writer {
         let ahead = Rc::new(Ahead::new(
             layout.clone(),
             flusher.clone(),
+            config,
             segment.clone(),
             tail.position(),
             !recovered.fresh_tail,
-            config.touch_ahead_bytes,
         ));
         let keeper = Rc::new(Keeper::new(
             store.clone(),
@@ -86,13 +86,19 @@ impl Writer {
         tasks.extend([
             reactor::spawn("ahead of the log's tail", ahead.clone().run()),
             reactor::spawn("keep the queue index", keeper.clone().run()),
+            reactor::spawn("keep the key index", keeper.keys().clone().run()),
+            reactor::spawn("hear queries", keeper.keys().clone().listen()),
             reactor::spawn("reclaim", reclaimer.run()),
+            reactor::spawn(
+                "make missing queue indexes",
+                recovery::rebuild_missing(store.clone()),
+            ),
         ]);
         ahead.advance(tail.position());
         keeper.look();
         let mut writer = Writer {
             store,
-            limit: ahead.limit(),
+            limit: ahead.limit(tail.position()),
             tail,
             queues: Vec::new(),
             touched: Vec::new(),
@@ -177,7 +183,7 @@ impl Writer {
     /// Resumes when a record of this length can be laid into the tail.
     #[cold]
     async fn make_room(&mut self, record_bytes: u32) -> Result<(), AppendError> {
-        let limit = self.tail.segment().bytes() - END_BLANK_BYTES;
+        let limit = self.tail.record_bytes_max();
         if u64::from(record_bytes) > limit {
             return Err(AppendError::TooLarge {
                 bytes: record_bytes,
@@ -191,11 +197,13 @@ impl Writer {
             if !self.tail.fits(record_bytes) {
                 self.roll().await?;
             }
-            self.limit = self.ahead.limit();
             let end = self.tail.position() + u64::from(record_bytes) + END_BLANK_BYTES;
+            self.limit = self.ahead.limit(end);
             if end <= self.limit {
                 return Ok(());
             }
+            // Only what is published is written, and so makes room.
+            self.publish();
             self.ahead.moved(end).await;
         }
     }
@@ -203,11 +211,12 @@ impl Writer {
     /// Goes on in the next segment.
     async fn roll(&mut self) -> Result<(), AppendError> {
         // The blank's header may lie behind what has been checked so far.
-        let end = self.tail.position() + END_BLANK_BYTES;
-        while end > self.ahead.limit() {
+        let end = self.tail.blank_end();
+        while end > self.ahead.limit(end) {
             if self.store.log().is_poisoned() {
                 return Err(AppendError::Poisoned);
             }
+            self.publish();
             self.ahead.moved(end).await;
         }
         let next = self.ahead.next().await?;
@@ -241,7 +250,7 @@ impl Writer {
                     self.keeper.look();
                 }
             }
-            ReleaseAt::Flushed => {
+            ReleaseAt::OnDisk | ReleaseAt::Flushed => {
                 if moved {
                     let queues = &mut self.queues;
                     let touched = self.touched.drain(..).map(|no| {
@@ -287,7 +296,7 @@ impl Writer {
     /// Makes what recovery found durable, where nothing else may be shown.
     pub(crate) async fn sync_recovered(&self) -> io::Result<()> {
         match self.store.log().release_at() {
-            ReleaseAt::Written => Ok(()),
+            ReleaseAt::Written | ReleaseAt::OnDisk => Ok(()),
             ReleaseAt::Flushed => self.flusher.sync_to(self.store.log().written()).await,
         }
     }
@@ -300,6 +309,7 @@ impl Writer {
     /// Flushes everything, brings the checkpoint up to the end, and marks the store as closed in order.
     pub async fn close(mut self) -> io::Result<()> {
         self.publish();
+        self.keeper.keys().stop().await;
         // A sync must not be cancelled: its error would be lost.
         self.flusher.settle().await;
         self.stop_tasks();

@@ -365,7 +365,7 @@ fn a_torn_last_record_is_cut_off_and_the_one_before_survives() {
     on_both(|root| async move {
         let mut broker = Broker::open(config(&root)).await;
         broker.send(&[("t", 0, 3_000, None); 4]).await;
-        let sent = broker.kill();
+        let sent = broker.lose_power().await;
         let last = sent.queues[&("t".to_owned(), 0)][3].clone();
         // Its last sectors never reached the disk.
         let path = root.join("commitlog").join(format!("{:020}", 0));
@@ -404,7 +404,7 @@ fn a_stale_record_that_lines_up_with_the_next_one_does_not_come_back() {
     on_both(|root| async move {
         let mut broker = Broker::open(config(&root)).await;
         broker.send(&[("t", 0, 2_000, None); 4]).await;
-        let sent = broker.kill();
+        let sent = broker.lose_power().await;
         let third = sent.queues[&("t".to_owned(), 0)][2].clone();
         // A power cut kept the fourth, which has offset 3 and lies where the one after the next will.
         let path = root.join("commitlog").join(format!("{:020}", 0));
@@ -521,7 +521,7 @@ fn stale_records_that_cannot_be_zeroed_durably_poison_the_log() {
         world.block_on(node, async move {
             let mut broker = Broker::open(config(&flavour.root())).await;
             broker.send(&[("t", 0, 2_000, None); 4]).await;
-            let sent = broker.kill();
+            let sent = broker.lose_power().await;
             let third = sent.queues[&("t".to_owned(), 0)][2].clone();
             let path = flavour.root().join("commitlog").join(format!("{:020}", 0));
             let options = OpenOptions {

@@ -11,12 +11,13 @@ use engine::{
 use protocol::record::{Draft, View};
 use protocol::text::Text;
 use reactor::sim::{World, each_seed};
-use reactor::{CoreConfig, Gather, Source};
+use reactor::{CoreConfig, Gather, LoopedMemory, fs};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How a store gets its log to the disk, and when it acknowledges. What a store promises, each of them keeps.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,16 @@ pub const FLAVOURS: &[Flavour] = &[
     Flavour {
         name: "mmap-sync",
         flusher: FlusherKind::Mmap,
+        sync_flush: true,
+    },
+    Flavour {
+        name: "direct-async",
+        flusher: FlusherKind::Direct,
+        sync_flush: false,
+    },
+    Flavour {
+        name: "direct-sync",
+        flusher: FlusherKind::Direct,
         sync_flush: true,
     },
 ];
@@ -82,6 +93,28 @@ where
         ..CoreConfig::default()
     };
     reactor::run(config, || scenario(root)).expect("io_uring is available");
+    remove_windows(dir.path());
+}
+
+/// Takes away what killed stores under `dir` left in shared memory.
+fn remove_windows(dir: &Path) {
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("it can be listed").path();
+        if path.is_dir() {
+            remove_windows(&path);
+        } else if path.ends_with("orbit/id") {
+            forget_window(dir.parent().expect("orbit is in the store"));
+        }
+    }
+}
+
+/// What a power cut does to the memory of a store that is not open.
+pub fn forget_window(root: &Path) {
+    let id = fs::read(&root.join("orbit").join("id")).expect("every store has one");
+    let id = String::from_utf8(id).expect("it is text");
+    if let Some(window) = id.lines().nth(1) {
+        LoopedMemory::remove(Path::new(window)).expect("it is ours");
+    }
 }
 
 pub fn on_sim<Fut>(seed: u64, scenario: impl FnOnce(PathBuf) -> Fut)
@@ -93,7 +126,7 @@ where
     world.block_on(node, scenario(PathBuf::from("/store")));
 }
 
-/// Segments of 64 KiB and parts of 16: everything happens often.
+/// Segments of 64 KiB, parts of 16, a window of two segments: everything happens often.
 pub fn small(root: &Path) -> Config {
     let flavour = Flavour::named_in(root);
     let mut config = Config::for_root(root);
@@ -102,6 +135,7 @@ pub fn small(root: &Path) -> Config {
     config.segment_bytes = 64 << 10;
     config.part_bytes = 16 << 10;
     config.touch_ahead_bytes = 32 << 10;
+    config.window.bytes = 128 << 10;
     config
 }
 
@@ -206,6 +240,17 @@ impl Broker {
     pub async fn close(self) -> Sent {
         self.writer.close().await.expect("closing works");
         self.sent
+    }
+
+    /// Ends as with a power cut that comes when everything is durable.
+    pub async fn lose_power(self) -> Sent {
+        while self.store.flushed() < self.store.written() {
+            reactor::sleep(Duration::from_millis(1)).await;
+        }
+        let root = self.store.config().root.clone();
+        let sent = self.kill();
+        forget_window(&root);
+        sent
     }
 
     /// Drops everything as a killed process does.
@@ -349,15 +394,6 @@ pub fn parse(gather: &Gather) -> Vec<(u64, Message)> {
 
 fn bytes_of(gather: &Gather) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for slice in &gather.slices {
-        let (offset, len) = (slice.offset as usize, slice.len as usize);
-        let part = match &gather.sources[usize::from(slice.source)] {
-            // SAFETY: the store hands out only what never changes any more.
-            Source::Mapping(mapping) => unsafe { mapping.bytes(offset, len) },
-            Source::Buffer(buffer) => &buffer[offset..offset + len],
-            Source::Copied => &gather.copied[offset..offset + len],
-        };
-        bytes.extend_from_slice(part);
-    }
+    gather.copy_slices_to(&mut bytes);
     bytes
 }

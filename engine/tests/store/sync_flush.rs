@@ -236,10 +236,8 @@ fn after_a_failed_sync_nothing_waiting_is_ever_shown_and_the_reason_is_known() {
             broker.writer.release().moved().await;
         }
         let why = broker.store.poison().expect("looked at above").to_string();
-        assert!(
-            why.contains("syncing") && why.contains("commitlog"),
-            "{why}"
-        );
+        let op = ["syncing", "writing"].iter().any(|op| why.contains(op));
+        assert!(op && why.contains("commitlog"), "{why}");
         for _ in 0..5 {
             let (mut batch, _) = broker.batch(&[("t", 0, 300, None)]);
             broker.writer.append(&mut batch).await;
