@@ -16,11 +16,13 @@
 mod ahead;
 mod append;
 mod batch;
+pub mod check;
 mod checkpoint;
 mod commit_log;
 mod config;
 mod dispatch;
 mod flush;
+mod key_index;
 mod layout;
 mod queue;
 mod queue_index;
@@ -32,16 +34,21 @@ mod segment;
 mod segments;
 mod store;
 mod time_lookup;
+mod window;
 mod writer;
 
 pub use append::AppendError;
 pub use batch::{Batch, Item};
 pub use commit_log::{FlushStats, Poison, ReleaseAt};
-pub use config::{Config, FlushConfig, FlusherKind};
+pub use config::{
+    Config, FlushConfig, FlusherKind, SEGMENT_BYTES_DEFAULT, WindowConfig, WindowDir,
+};
+pub use key_index::{KeyAnswer, KeyKind, KeyQuery};
 pub use queue::Queue;
 pub use read::{Cold, Found, Read, ReadLimits};
 pub use reclaim::{Ask, Pressure, Retention};
 pub use recovery::Progress;
+pub use recovery::files::segment_bytes as found_segment_bytes;
 pub use release::Release;
 pub use store::{OpenError, Store};
 pub use time_lookup::Boundary;

@@ -2,8 +2,11 @@
 
 mod store {
     pub mod basics;
+    pub mod check;
     pub mod companions;
     pub mod crash;
+    pub mod imported;
+    pub mod keys;
     pub mod reclaim;
     pub mod support;
     pub mod sync_flush;
