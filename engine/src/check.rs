@@ -79,6 +79,7 @@ pub async fn check(
     report.segments = files.len() as u64;
     report.segment_bytes = segment_bytes;
     report.rocketmqs = files::is_rocketmqs(&layout, &files);
+    let rocketmqs_until = files::rocketmqs_until(&layout, &files);
     report.closed = !fs::exists(&layout.abort());
     if !report.closed {
         let what = "the store was not closed in order; the next start recovers it";
@@ -87,7 +88,7 @@ pub async fn check(
     let registry = Arc::new(Registry::default());
     let companions = Companions::new(layout.clone(), registry.clone(), request.repair);
     companions.look_around(&files, &mut report)?;
-    let mut log = LogCheck::new(registry.clone(), &files, &companions);
+    let mut log = LogCheck::new(registry.clone(), &files, rocketmqs_until, &companions);
     log.run(&mut report, &mut progress).await?;
     report.queues = registry
         .sorted()

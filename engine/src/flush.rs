@@ -9,6 +9,7 @@ mod mapped;
 
 use crate::commit_log::{CommitLog, Poison, ReleaseAt};
 use crate::config::FlushConfig;
+use crate::recovery::unsynced;
 use crate::segment::{Medium, Segment};
 use crate::{LogOffset, Store};
 use direct::Direct;
@@ -194,7 +195,9 @@ impl Watermarks {
     fn failed(&self, op: &'static str, path: &Path, error: io::Error) -> io::Error {
         let told = io::Error::new(error.kind(), format!("{op} {}: {error}", path.display()));
         let path = path.to_path_buf();
-        self.log().set_poison(Poison { op, path, error });
+        let log = self.log();
+        unsynced::note(self.store.layout(), log.flushed(), log.written());
+        log.set_poison(Poison { op, path, error });
         self.moved.notify();
         told
     }

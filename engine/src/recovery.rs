@@ -9,6 +9,7 @@ pub mod files;
 pub mod indexing;
 mod rebuild;
 mod scan;
+pub mod unsynced;
 pub mod walk;
 pub mod window;
 
@@ -24,7 +25,7 @@ use crate::segments::Segments;
 use crate::store::{OpenError, Store};
 use crate::{LogOffset, checkpoint};
 use files::{Files, Problem};
-use reactor::{File, OpenOptions, fs};
+use reactor::fs;
 pub use rebuild::{rebuild_missing, rebuild_sealed};
 use scan::Scan;
 use std::io;
@@ -64,6 +65,7 @@ pub async fn recover(
 ) -> Result<(CommitLog, Recovered), OpenError> {
     let files = find_files(config, layout)?;
     let rocketmqs = files::is_rocketmqs(layout, &files.files);
+    let rocketmqs_until = files::rocketmqs_until(layout, &files.files);
     let mut segments = open_segments(config, files, medium)?;
     let companions = layout.companions();
     let found =
@@ -81,7 +83,7 @@ pub async fn recover(
     let mut scan = Scan::new(
         registry,
         layout,
-        rocketmqs,
+        rocketmqs_until,
         found.covered,
         found.last_ms,
         log_end,
@@ -238,16 +240,23 @@ pub async fn adopt(
 ) -> Result<(), OpenError> {
     if recovered.rocketmqs {
         let covered = &mut recovered.covered;
-        cover(store, layout, covered, recovered.end)
-            .await
-            .map_err(OpenError::io(layout.companions()))?;
-        move_aside(layout).map_err(OpenError::io(layout.aside()))?;
+        if let Err(error) = cover(store, layout, covered, recovered.end).await {
+            // It may have been the sync.
+            unsynced::note(layout, LogOffset(covered.to), recovered.end);
+            return Err(OpenError::io(layout.companions())(error));
+        }
     }
+    // Before RocketMQ's own files go: they, too, say whose log it is.
     let origin = layout.origin();
-    if !fs::exists(&origin) {
-        write_origin(layout).map_err(OpenError::io(origin))?;
+    if recovered.rocketmqs || !fs::exists(&origin) {
+        let until = if recovered.rocketmqs {
+            recovered.end.0
+        } else {
+            0
+        };
+        files::write_origin(layout, until).map_err(OpenError::io(origin))?;
     }
-    Ok(())
+    move_aside(layout).map_err(OpenError::io(layout.aside()))
 }
 
 /// Brings the companions up to the end of the log, which is made durable first.
@@ -281,6 +290,7 @@ async fn cover(
 /// Moves what RocketMQ derived from the log out of its way: were it left, RocketMQ would believe it later.
 fn move_aside(layout: &Layout) -> io::Result<()> {
     let aside = layout.aside();
+    let mut moved = false;
     for path in layout.rocketmqs_own() {
         if !fs::exists(&path) {
             continue;
@@ -293,24 +303,12 @@ fn move_aside(layout: &Layout) -> io::Result<()> {
             fs::remove_file(&to).or_else(|_| fs::remove_dir_all(&to))?;
         }
         fs::rename(&path, &to)?;
+        moved = true;
         tracing::info!(from = %path.display(), to = %to.display(), "moved aside: RocketMQ makes it again from the log");
     }
-    if fs::exists(&aside) {
+    if moved {
         fs::sync_dir(&aside)?;
+        fs::sync_dir(layout.root())?;
     }
-    fs::sync_dir(layout.root())
-}
-
-fn write_origin(layout: &Layout) -> io::Result<()> {
-    let options = OpenOptions {
-        read: true,
-        write: true,
-        create: true,
-        truncate: true,
-        ..OpenOptions::default()
-    };
-    let file = File::open(&layout.origin(), options)?;
-    file.write_all_at_blocking(b"OrbitMQ\n", 0)?;
-    file.sync_blocking()?;
-    fs::sync_dir(&layout.companions())
+    Ok(())
 }

@@ -32,6 +32,7 @@ pub struct Store {
     reclaim: Reclaim,
     /// Bases of the segments whose index is being made again.
     rebuilding: Mutex<BTreeSet<u64>>,
+    recovered_bytes: u64,
     /// Held for as long as anybody can still reach the files.
     _lock: LockFile,
 }
@@ -89,6 +90,7 @@ impl Store {
         let lock = prepare_directories(&layout)?;
         let registry = Arc::new(Registry::default());
         let opened = recovery::window::open(&config, &layout).await?;
+        recovery::unsynced::heal(&config, &layout, &opened.medium).await?;
         let recovered = recovery::recover(&config, &layout, &registry, &opened.medium, progress);
         let (log, mut recovered) = recovered.await?;
         mark_open(&layout).map_err(OpenError::io(layout.abort()))?;
@@ -103,6 +105,7 @@ impl Store {
             log,
             registry,
             rebuilding: Mutex::default(),
+            recovered_bytes: recovered.read_bytes,
             _lock: lock,
         });
         recovery::adopt(&store, &layout, &mut recovered).await?;
@@ -153,6 +156,11 @@ impl Store {
 
     pub fn flush_stats(&self) -> FlushStats {
         self.log.flush_stats()
+    }
+
+    /// How much of the log was read to find its end when the store was opened.
+    pub fn recovered_bytes(&self) -> u64 {
+        self.recovered_bytes
     }
 
     /// Start of the oldest segment.
@@ -251,7 +259,7 @@ fn prepare_directories(layout: &Layout) -> Result<LockFile, OpenError> {
     dirs.extend_from_slice(layout.log_dirs());
     dirs.extend_from_slice(layout.spare_dirs());
     for dir in dirs {
-        fs::create_dir_all(&dir).map_err(OpenError::io(&dir))?;
+        make_dir(&dir).map_err(OpenError::io(&dir))?;
     }
     let path = layout.lock();
     fs::lock(&path).map_err(|error| match error.kind() {
@@ -264,6 +272,22 @@ fn prepare_directories(layout: &Layout) -> Result<LockFile, OpenError> {
             source: error,
         },
     })
+}
+
+/// Makes a directory, and it and those above it that were made durable.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    let above = dir
+        .ancestors()
+        .take_while(|dir| !dir.as_os_str().is_empty() && !fs::exists(dir));
+    let missing: Vec<&Path> = above.collect();
+    fs::create_dir_all(dir)?;
+    for made in missing.iter().rev() {
+        match made.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => fs::sync_dir(parent)?,
+            _ => fs::sync_dir(Path::new("."))?,
+        }
+    }
+    Ok(())
 }
 
 /// What the lock file says about the process that holds it. RocketMQ writes a word there.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::{FlushConfig, FlusherKind, OpenError, Store, WindowConfig};
+use engine::{FlushConfig, FlusherKind, OpenError, SEGMENT_BYTES_DEFAULT, Store, WindowConfig};
 use namesrv::NameServer;
 use reactor::mailbox::{self, Receiver, Reply, Sender, oneshot};
 use reactor::{CoreHandle, Listener};
@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::coordinator::{Coordinator, state};
 use crate::delay::{Delay, Progress};
 use crate::memory::Budget;
+use crate::health;
 use crate::messages::{
     COORDINATOR_INBOX_REQUESTS_MAX, SHARD_INBOX_ITEMS_MAX, Shared, ToCoordinator, ToShard,
     ToWriter, WRITER_INBOX_BATCHES_MAX,
@@ -290,11 +291,10 @@ async fn write(
     settings: Published<Arc<Settings>>,
     reply: Reply<Result<Arc<Store>, OpenError>>,
 ) {
-    let report = |progress: engine::Progress| {
-        let (read_bytes, of_bytes) = (progress.read_bytes, progress.total_bytes);
-        tracing::info!(read_bytes, of_bytes, "reading the end of the log");
-    };
-    match Store::open(config, report).await {
+    let mut recovery = health::Recovery::begin(&config.root);
+    let opened = Store::open(config, |progress| recovery.say(progress)).await;
+    drop(recovery);
+    match opened {
         Ok((store, writer)) => {
             reply.send(Ok(store));
             writer::run(writer, inbox, shards, settings).await;
@@ -308,7 +308,8 @@ fn store_config(settings: &Settings, plan: &Plan) -> engine::Config {
     let defaults = engine::Config::for_root(&settings.store_root);
     engine::Config {
         log_dirs: settings.log_dirs.clone(),
-        segment_bytes: settings.segment_bytes,
+        segment_bytes: segment_bytes(settings),
+        key_index: settings.key_index,
         flusher: settings.flusher,
         window: WindowConfig {
             bytes: budget.window_bytes,
@@ -327,6 +328,19 @@ fn store_config(settings: &Settings, plan: &Plan) -> engine::Config {
         },
         shards: plan.shards.len(),
         ..defaults
+    }
+}
+
+/// A store made with files of another size is opened with that size, unless the settings name one.
+fn segment_bytes(settings: &Settings) -> u64 {
+    let bytes = settings.segment_bytes;
+    let is_named = bytes != SEGMENT_BYTES_DEFAULT;
+    match engine::found_segment_bytes(&settings.log_dirs) {
+        Ok(Some(found)) if found != bytes && !is_named => {
+            tracing::info!(found, "log files of this size are there, so new ones get it as well");
+            found
+        }
+        _ => bytes,
     }
 }
 

@@ -21,6 +21,7 @@ pub mod doctor;
 pub mod filter;
 pub mod groups;
 pub mod handlers;
+pub mod health;
 pub mod internal;
 pub mod long_poll;
 mod memory;

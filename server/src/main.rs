@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use reactor::{mailbox, signals};
 use server::broker::cores::Plan;
 use server::config::{Given, Machine, Remark};
-use server::{Broker, Settings, check, doctor};
+use server::{Broker, Settings, check, doctor, health};
 use tracing_subscriber::EnvFilter;
 
 /// Any address beyond this machine: connecting a datagram socket sends nothing, it only asks for the route.
@@ -54,6 +54,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Says in a word how the broker of these settings is; exit code 0 only if it is ready
+    Health {
+        #[command(flatten)]
+        sources: Sources,
+    },
     /// Verifies a store that no broker has open: every record, every index; exit code 0 clean, 1 problems, 2 cannot check
     Check {
         #[command(flatten)]
@@ -77,6 +82,10 @@ fn main() -> ExitCode {
     let flags = Flags::parse();
     match flags.command {
         Some(Command::Doctor { sources, json }) => examine(&sources, json),
+        Some(Command::Health { sources }) => match load(&sources) {
+            Ok((settings, _)) => health::run(&settings),
+            Err(problem) => fail(&problem),
+        },
         Some(Command::Check {
             sources,
             store,

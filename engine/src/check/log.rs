@@ -23,6 +23,8 @@ const START_BYTES: usize = 4096;
 pub struct LogCheck<'a> {
     registry: Arc<Registry>,
     files: &'a [FoundFile],
+    /// Below this log offset queues may have gaps and start anew.
+    rocketmqs_until: u64,
     companions: &'a Companions,
     /// The newest file that anything was written to.
     last: usize,
@@ -39,11 +41,13 @@ impl<'a> LogCheck<'a> {
     pub fn new(
         registry: Arc<Registry>,
         files: &'a [FoundFile],
+        rocketmqs_until: u64,
         companions: &'a Companions,
     ) -> LogCheck<'a> {
         LogCheck {
             registry,
             files,
+            rocketmqs_until,
             companions,
             last: 0,
         }
@@ -185,7 +189,7 @@ impl<'a> LogCheck<'a> {
                 to.queue_offset, to.topic, to.queue_id
             );
             let at = Some(u64::from(entry.position));
-            if report.rocketmqs {
+            if found.base + u64::from(entry.position) < self.rocketmqs_until {
                 report.note(&found.path, at, what);
             } else {
                 const ADVICE: &str = "messages between are lost, unless another copy has them";

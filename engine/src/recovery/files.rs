@@ -3,10 +3,14 @@
 //! Only looks; nothing is opened for writing and nothing changed. Opening a store refuses at the first problem,
 //! `check` reports all of them.
 
-use crate::layout::{Layout, parse_segment_name, segment_name};
+use crate::layout::{Layout, UNFINISHED_SUFFIX, parse_segment_name, segment_name};
 use reactor::{File, OpenOptions, fs};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// What stands in the note, before the log offset.
+const ORIGIN_UNTIL: &str = "OrbitMQ from ";
 
 /// A file with a segment's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,23 +97,22 @@ pub fn find(log_dirs: &[PathBuf], segment_bytes: u64) -> io::Result<Files> {
     Ok(found)
 }
 
-/// The length that the files of a log have: the first one's, because a newer one may be unfinished. `None` without
+/// The length that the files of a log have: most of them, because one may be damaged or unfinished. `None` without
 /// files. Blocks.
 pub fn segment_bytes(log_dirs: &[PathBuf]) -> io::Result<Option<u64>> {
-    let mut oldest: Option<(u64, PathBuf)> = None;
+    let mut lengths: BTreeMap<u64, usize> = BTreeMap::new();
     for dir in log_dirs.iter().filter(|dir| fs::exists(dir)) {
         for name in fs::list(dir)? {
-            if let Some(base) = parse_segment_name(&name)
-                && oldest.as_ref().is_none_or(|(found, _)| base < *found)
-            {
-                oldest = Some((base, dir.join(name)));
+            if parse_segment_name(&name).is_some() {
+                *lengths.entry(length(&dir.join(name))?).or_default() += 1;
             }
         }
     }
-    let Some((_, path)) = oldest else {
-        return Ok(None);
-    };
-    Ok(Some(length(&path)?).filter(|bytes| *bytes > 0))
+    lengths.remove(&0);
+    let usual = lengths
+        .into_iter()
+        .max_by_key(|(bytes, files)| (*files, *bytes));
+    Ok(usual.map(|(bytes, _)| bytes))
 }
 
 fn length(path: &Path) -> io::Result<u64> {
@@ -120,11 +123,47 @@ fn length(path: &Path) -> io::Result<u64> {
     File::open(path, options)?.len()
 }
 
-/// Whether RocketMQ had the store open since we last did, or it never was ours: then its log follows RocketMQ's
-/// rules, by which a queue may have gaps and may start anew.
+/// Whether RocketMQ had the store open since we last did, or it never was ours.
 pub fn is_rocketmqs(layout: &Layout, files: &[FoundFile]) -> bool {
     let traces = layout.rocketmqs_own();
     traces.iter().any(|path| fs::exists(path)) || !files.is_empty() && !fs::exists(&layout.origin())
+}
+
+/// Below this log offset RocketMQ's rules hold: a queue may have gaps and may start anew. Blocks.
+pub fn rocketmqs_until(layout: &Layout, files: &[FoundFile]) -> u64 {
+    if is_rocketmqs(layout, files) {
+        return u64::MAX;
+    }
+    let said = match fs::read(&layout.origin()) {
+        Ok(said) => said,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return 0,
+        Err(_) => return u64::MAX,
+    };
+    let text = String::from_utf8_lossy(&said);
+    let until = text.strip_prefix(ORIGIN_UNTIL);
+    until
+        .and_then(|until| until.trim().parse().ok())
+        .unwrap_or(u64::MAX)
+}
+
+/// Notes that the log is ours from `until` on. Blocks.
+pub fn write_origin(layout: &Layout, until: u64) -> io::Result<()> {
+    let path = layout.origin();
+    let mut unfinished = path.clone().into_os_string();
+    unfinished.push(UNFINISHED_SUFFIX);
+    let unfinished = PathBuf::from(unfinished);
+    let options = OpenOptions {
+        read: true,
+        write: true,
+        create: true,
+        truncate: true,
+        ..OpenOptions::default()
+    };
+    let file = File::open(&unfinished, options)?;
+    file.write_all_at_blocking(format!("{ORIGIN_UNTIL}{until}\n").as_bytes(), 0)?;
+    file.sync_blocking()?;
+    fs::rename(&unfinished, &path)?;
+    fs::sync_dir(&layout.companions())
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ const UNSEALED_MAX: usize = 2;
 pub struct Scan<'a> {
     pub registry: &'a Arc<Registry>,
     pub layout: &'a Layout,
-    /// RocketMQ wrote some of this: queues may have gaps and start anew.
-    pub rocketmqs: bool,
+    /// Below this log offset queues may have gaps and start anew.
+    pub rocketmqs_until: u64,
     pub covered: Covered,
     /// Store time of the last record, or the latest before it.
     pub last_ms: i64,
@@ -44,7 +44,7 @@ impl<'a> Scan<'a> {
     pub fn new(
         registry: &'a Arc<Registry>,
         layout: &'a Layout,
-        rocketmqs: bool,
+        rocketmqs_until: u64,
         covered: Covered,
         last_ms: i64,
         log_end: u64,
@@ -52,7 +52,7 @@ impl<'a> Scan<'a> {
         Scan {
             registry,
             layout,
-            rocketmqs,
+            rocketmqs_until,
             end: covered.to,
             read_bytes: 0,
             total_bytes: log_end - covered.to,
@@ -149,7 +149,7 @@ impl<'a> Scan<'a> {
         let place = Place::of(next, to.queue_offset);
         if place == Place::Follows {
             hot.index.append(queue.no(), to.queue_offset, entry);
-        } else if !self.rocketmqs {
+        } else if segment_base + u64::from(entry.position) >= self.rocketmqs_until {
             return Err("the record does not follow its queue");
         } else {
             if place == Place::Anew {

@@ -61,9 +61,29 @@ pub(super) fn lock(path: &Path) -> io::Result<File> {
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
         return Err(io::Error::last_os_error());
     }
+    lock_first_byte(&file)?;
     file.set_len(0)?;
     write!(file, "{}", std::process::id())?;
     Ok(file)
+}
+
+/// Locks of the other kind do not see `flock`: a Java program's `FileChannel.tryLock` is one of those. It belongs to the
+/// open file, like the first one, not to the process.
+fn lock_first_byte(file: &File) -> io::Result<()> {
+    // SAFETY: an all-zero flock is a valid value of plain integers.
+    let mut range: libc::flock = unsafe { mem::zeroed() };
+    range.l_type = libc::F_WRLCK as libc::c_short;
+    range.l_whence = libc::SEEK_SET as libc::c_short;
+    range.l_len = 1;
+    // SAFETY: the descriptor is open and the structure lives through the call.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &range) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EAGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Err(error),
+    }
 }
 
 pub(super) fn is_mount_point(directory: &Path) -> bool {

@@ -12,6 +12,7 @@ use reactor::fs;
 
 use crate::coordinator::Coordinator;
 use crate::handlers::{Answer, Handled, Reply};
+use crate::health::READY;
 
 type Table = BTreeMap<String, String>;
 
@@ -53,6 +54,19 @@ pub fn info(coordinator: &Rc<Coordinator>) -> Handled {
     }))
 }
 
+/// What `orbit-broker health` prints.
+fn health(coordinator: &Coordinator) -> String {
+    let store = &coordinator.shared.store;
+    if let Some(why) = store.poison() {
+        return format!("poisoned: {why}");
+    }
+    if store.is_disk_full() {
+        let percent = store.disk_used_percent();
+        return format!("read-only: the disk is {percent} % full");
+    }
+    READY.to_owned()
+}
+
 fn put(table: &mut Table, key: &str, value: impl ToString) {
     table.insert(key.to_owned(), value.to_string());
 }
@@ -73,6 +87,9 @@ fn counters(coordinator: &Coordinator, table: &mut Table) {
     put(table, "bootTimestamp", coordinator.booted_ms);
     put(table, "runtime", uptime);
     put(table, "brokerActive", true);
+    put(table, "orbitHealth", health(coordinator));
+    let recovered_bytes = coordinator.shared.store.recovered_bytes();
+    put(table, "orbitRecoveredBytes", recovered_bytes);
     put(table, "brokerVersion", version::VERSION);
     put(
         table,

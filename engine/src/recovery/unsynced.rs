@@ -1,0 +1,248 @@
+//! After a failed sync: what is in the page cache may not be on the disk, although the kernel calls it clean.
+//!
+//! The store notes from where on nothing is known to be durable. Before the next start reads the log, that stretch is
+//! compared with the disk past the page cache, and a file that differs, or that cannot be compared, is copied to a fresh
+//! one, which is synced and takes its place. So whatever is recovered afterwards is on the disk.
+
+use super::files::{self, FoundFile};
+use crate::LogOffset;
+use crate::config::Config;
+use crate::layout::{Layout, UNFINISHED_SUFFIX, segment_name};
+use crate::segment::Medium;
+use crate::store::OpenError;
+use reactor::{Buffer, File, OpenOptions, fs};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Bytes per read and per write.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// Leaves the note, as far as the disk takes it. Blocks.
+pub fn note(layout: &Layout, flushed: LogOffset, written: LogOffset) {
+    let path = layout.unsynced();
+    if let Err(error) = write_note(&path, flushed, written) {
+        tracing::error!(path = %path.display(), %error, "it cannot be noted which part of the log is to be checked");
+    }
+}
+
+fn write_note(path: &Path, flushed: LogOffset, written: LogOffset) -> io::Result<()> {
+    // A stretch that was noted before and not checked yet stays in it.
+    let from = match read_note(path)? {
+        Some(before) => before.start.min(flushed.0),
+        None => flushed.0,
+    };
+    let options = OpenOptions {
+        read: true,
+        write: true,
+        create: true,
+        truncate: true,
+        ..OpenOptions::default()
+    };
+    let file = File::open(path, options)?;
+    let text = format!("{from} {}\n", written.0);
+    file.write_all_at_blocking(text.as_bytes(), 0)?;
+    // Until the machine restarts the page cache has it, which is as long as it is of use.
+    let _ = file.sync_blocking();
+    Ok(())
+}
+
+/// The stretch noted; the whole log if the note cannot be understood.
+fn read_note(path: &Path) -> io::Result<Option<Range<u64>>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut numbers = text.split_whitespace().map(|word| word.parse().ok());
+    let (from, to) = (numbers.next().flatten(), numbers.next().flatten());
+    Ok(Some(from.unwrap_or(0)..to.unwrap_or(u64::MAX)))
+}
+
+/// Makes what the note names durable, or refuses to go on. Nobody has the files open.
+pub async fn heal(config: &Config, layout: &Layout, medium: &Medium) -> Result<(), OpenError> {
+    let path = layout.unsynced();
+    let Some(stretch) = read_note(&path).map_err(OpenError::io(&path))? else {
+        return Ok(());
+    };
+    tracing::warn!(
+        from = stretch.start,
+        "a sync failed before: the log behind it is compared with the disk"
+    );
+    let found = files::find(layout.log_dirs(), config.segment_bytes);
+    let found = found.map_err(OpenError::io(layout.root()))?.files;
+    for file in &found {
+        let end = file.base + file.bytes;
+        // Records may have been laid behind what was noted, in the same file or in the next.
+        if end <= stretch.start || file.base > stretch.end {
+            continue;
+        }
+        let from = stretch.start.saturating_sub(file.base);
+        heal_file(layout, file, from, medium)
+            .await
+            .map_err(OpenError::io(&file.path))?;
+    }
+    fs::remove_file(&path)
+        .and_then(|()| fs::sync_dir(&layout.companions()))
+        .map_err(OpenError::io(path))
+}
+
+async fn heal_file(
+    layout: &Layout,
+    found: &FoundFile,
+    from: u64,
+    medium: &Medium,
+) -> io::Result<()> {
+    let shown = open(&found.path, matches!(medium, Medium::Direct(_)))?;
+    let same = match medium {
+        // What the disk itself held back cannot be told from what it has.
+        Medium::Direct(_) => false,
+        Medium::Mapped => match open(&found.path, true) {
+            Ok(disk) => is_same(&shown, &disk, from, found.bytes).await?,
+            // A file system that cannot be read past the page cache.
+            Err(_) => false,
+        },
+    };
+    if same {
+        return shown.sync_data().await;
+    }
+    tracing::warn!(path = %found.path.display(), "the disk does not have what was written: the file is copied to a fresh one");
+    let fresh = fresh_path(layout, found);
+    let copied = copy(&shown, &fresh, found.bytes).await;
+    if let Err(error) = copied {
+        // The space is better free; a leftover is removed by a later start.
+        let _ = fs::remove_file(&fresh);
+        return Err(error);
+    }
+    fs::rename(&fresh, &found.path)?;
+    let dir = found.path.parent().expect("a segment is in a directory");
+    fs::sync_dir(dir)
+}
+
+/// On the disk of the file, not among the log files.
+fn fresh_path(layout: &Layout, found: &FoundFile) -> PathBuf {
+    let of_dir = layout.log_dirs().iter().zip(layout.spare_dirs());
+    let mut dirs = of_dir.filter(|(dir, _)| Some(dir.as_path()) == found.path.parent());
+    let companions = layout.companions();
+    let dir = dirs.next().map_or(&companions, |(_, spares)| spares);
+    dir.join(segment_name(found.base) + UNFINISHED_SUFFIX)
+}
+
+/// Whether two views of a file have the same bytes from `from` on.
+async fn is_same(one: &File, other: &File, from: u64, bytes: u64) -> io::Result<bool> {
+    let mut at = from / STEP_BYTES * STEP_BYTES;
+    while at < bytes {
+        let len = STEP_BYTES.min(bytes - at);
+        if *read(one, at, len).await? != *read(other, at, len).await? {
+            return Ok(false);
+        }
+        at += len;
+    }
+    Ok(true)
+}
+
+async fn copy(from: &File, fresh: &Path, bytes: u64) -> io::Result<()> {
+    let options = OpenOptions {
+        read: true,
+        write: true,
+        create: true,
+        truncate: true,
+        ..OpenOptions::default()
+    };
+    let to = File::open(fresh, options)?;
+    to.allocate(bytes)?;
+    let mut at = 0;
+    while at < bytes {
+        let len = STEP_BYTES.min(bytes - at);
+        let step = read(from, at, len).await?;
+        to.write_at(step, at).await.0?;
+        at += len;
+    }
+    to.sync_blocking()
+}
+
+async fn read(file: &File, at: u64, len: u64) -> io::Result<Buffer> {
+    let buffer = Buffer::with_capacity(len as usize);
+    let (read, buffer) = file.read_at(buffer, at, len as usize).await;
+    match read? as u64 == len {
+        true => Ok(buffer),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+fn open(path: &Path, direct: bool) -> io::Result<File> {
+    let options = OpenOptions {
+        read: true,
+        direct,
+        ..OpenOptions::default()
+    };
+    File::open(path, options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_keeps_the_earliest_start_and_one_that_is_torn_means_everything() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("unsynced");
+        assert_eq!(read_note(&path).expect("it is not there"), None);
+        write_note(&path, LogOffset(500), LogOffset(900)).expect("a temporary directory");
+        write_note(&path, LogOffset(700), LogOffset(1_000)).expect("a temporary directory");
+        assert_eq!(read_note(&path).expect("just written"), Some(500..1_000));
+        std::fs::write(&path, "5x").expect("a temporary directory");
+        assert_eq!(read_note(&path).expect("just written"), Some(0..u64::MAX));
+    }
+
+    fn healed(from: u64, bytes: &[u8], medium: &Medium) -> Vec<u8> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = dir.path().to_path_buf();
+        let mut config = Config::for_root(&root);
+        config.segment_bytes = bytes.len() as u64;
+        let layout = Layout::new(&config);
+        for made in [layout.companions(), root.join("commitlog")] {
+            std::fs::create_dir_all(made).expect("a temporary directory");
+        }
+        let path = layout.segment(0);
+        std::fs::write(&path, bytes).expect("a temporary directory");
+        note(&layout, LogOffset(from), LogOffset(from + 10));
+        let medium = medium.clone();
+        let core = reactor::CoreConfig::default();
+        reactor::run(core, move || async move {
+            heal(&config, &layout, &medium)
+                .await
+                .expect("the disk works");
+            assert!(!fs::exists(&layout.unsynced()), "the note has served");
+            let left = fs::list(&layout.companions()).expect("it is there");
+            assert!(left.is_empty(), "{left:?}");
+        })
+        .expect("io_uring is available");
+        std::fs::read(&path).expect("the file is there")
+    }
+
+    #[test]
+    fn a_file_that_is_on_the_disk_stays_as_it_is() {
+        let bytes: Vec<u8> = (0..3u32 << 20).map(|n| (n % 251) as u8).collect();
+        assert!(healed(1 << 20, &bytes, &Medium::Mapped) == bytes);
+    }
+
+    #[test]
+    fn a_copy_has_every_byte() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let bytes: Vec<u8> = (0..(1u32 << 20) + 8192).map(|n| (n % 253) as u8).collect();
+        std::fs::write(&from, &bytes).expect("a temporary directory");
+        let fresh = to.clone();
+        let core = reactor::CoreConfig::default();
+        reactor::run(core, move || async move {
+            let source = open(&from, false).expect("just written");
+            copy(&source, &fresh, (1 << 20) + 8192)
+                .await
+                .expect("the disk works");
+        })
+        .expect("io_uring is available");
+        assert!(std::fs::read(&to).expect("the copy") == bytes);
+    }
+}
