@@ -54,6 +54,16 @@ pub enum FlusherKind {
     Direct,
 }
 
+impl FlusherKind {
+    /// As `flusher` in broker.conf names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FlusherKind::Mmap => "mmap",
+            FlusherKind::Direct => "direct",
+        }
+    }
+}
+
 /// The memory the `direct` flusher writes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowConfig {

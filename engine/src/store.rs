@@ -154,6 +154,12 @@ impl Store {
         self.log.flushed()
     }
 
+    /// How much of what was laid a power cut would take.
+    pub fn unflushed_bytes(&self) -> u64 {
+        let flushed = self.log.flushed().0;
+        self.log.written().0 - flushed
+    }
+
     pub fn flush_stats(&self) -> FlushStats {
         self.log.flush_stats()
     }

@@ -14,6 +14,7 @@ use crate::timer::Timers;
 mod stall;
 
 use stall::StallWatch;
+pub use stall::stalls;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };

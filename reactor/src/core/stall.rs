@@ -2,8 +2,17 @@
 //! poll, so the end of one poll is the beginning of the next.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::time::Instant;
+
+/// Of all cores of the process, for whoever reports on it.
+static STALLS: AtomicU64 = AtomicU64::new(0);
+
+/// How often a task of any core has held it too long.
+pub fn stalls() -> u64 {
+    STALLS.load(Ordering::Relaxed)
+}
 
 pub(super) struct StallWatch {
     limit_ns: u64,
@@ -42,6 +51,7 @@ impl StallWatch {
 
     #[cold]
     fn report(&self, core: &str, task: &'static str, held_ms: u64) {
+        STALLS.fetch_add(1, Ordering::Relaxed);
         self.count.set(self.count.get() + 1);
         self.ms_max.set(self.ms_max.get().max(held_ms));
         tracing::warn!(core, task, held_ms, "a task held its core too long");

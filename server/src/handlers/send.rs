@@ -142,10 +142,11 @@ fn any_queue(queues: i32) -> u32 {
 }
 
 impl Sending<'_> {
-    /// Whether the answer waits until the message is as safe as this store makes it.
+    /// Whether the answer waits until the message is as safe as this store makes it. A sender may do without a power
+    /// cut's safety, not without a kill's.
     fn waits(&self, facts: &Facts) -> bool {
         let store = &self.shard.shared.store;
-        !facts.no_wait || store.release_at() == ReleaseAt::Written
+        !facts.no_wait || store.release_at() != ReleaseAt::Flushed
     }
 
     fn sys_flag(&self) -> i32 {

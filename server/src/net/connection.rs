@@ -80,7 +80,11 @@ async fn read(shard: &Rc<Shard>, connection: &Rc<Connection>) -> End {
         shard.outgoing.room().await;
         connection.outbox().below(OUTBOX_BYTES_MAX).await;
         if connection.outbox().is_closed() {
-            return End::Peer;
+            // The stop of the shard closes it once all answers are in it, and those are not to be dropped.
+            return match shard.is_stopping() {
+                true => End::Stopping,
+                false => End::Peer,
+            };
         }
     }
 }

@@ -18,8 +18,9 @@ use crate::config::Settings;
 use crate::messages::ToShard;
 use crate::published::{Published, Reader};
 
-/// With so many waiting the writer takes no more, and connections stop reading in the end.
+/// With so many waiting, or so much, the writer takes no more, and connections stop reading in the end.
 const HELD_BATCHES_MAX: usize = 1024;
+const HELD_BYTES_MAX: usize = 32 << 20;
 
 /// Lives on the writer's core.
 pub struct Held {
@@ -33,6 +34,8 @@ struct Inner {
     shards: Rc<Vec<Sender<ToShard>>>,
     settings: RefCell<Reader<Arc<Settings>>>,
     waiting: RefCell<Waiting<Back>>,
+    /// Of their records.
+    bytes: Cell<usize>,
     /// The deadline the second task sleeps until.
     armed: Cell<Option<Instant>>,
     rearm: Notify,
@@ -54,6 +57,7 @@ impl Held {
             shards,
             settings: RefCell::new(settings.reader()),
             waiting: RefCell::default(),
+            bytes: Cell::new(0),
             armed: Cell::new(None),
             rearm: Notify::new(),
             leaving: Cell::new(0),
@@ -82,6 +86,8 @@ impl Held {
     }
 
     pub fn push(&self, back: Back, end: LogOffset, deadline: Option<Instant>) {
+        let bytes = self.shared.bytes.get() + back.batch.bytes_len();
+        self.shared.bytes.set(bytes);
         self.shared.waiting.borrow_mut().push(back, end, deadline);
         if let Some(deadline) = deadline {
             self.shared.arm(deadline);
@@ -95,7 +101,9 @@ impl Held {
 
     /// Waits while too many wait.
     pub async fn room(&self) {
-        while self.shared.waiting.borrow().len() >= HELD_BATCHES_MAX {
+        while self.shared.waiting.borrow().len() >= HELD_BATCHES_MAX
+            || self.shared.bytes.get() >= HELD_BYTES_MAX
+        {
             self.shared.left.notified().await;
         }
     }
@@ -162,6 +170,8 @@ impl Inner {
     }
 
     async fn give(&self, back: Back) {
+        let left = self.bytes.get().checked_sub(back.batch.bytes_len());
+        self.bytes.set(left.expect("whoever leaves had come"));
         self.leaving.set(self.leaving.get() + 1);
         back.give(&self.shards).await;
         self.leaving.set(self.leaving.get() - 1);

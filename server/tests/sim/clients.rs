@@ -19,6 +19,13 @@ pub const TOPIC: &str = "simulated";
 const RECONNECT_AFTER: Duration = Duration::from_millis(20);
 const PIPELINE_MAX: u64 = 6;
 const HOLD_MS: i64 = 2_000;
+/// A machine that lost its power does not say so.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
+
+async fn in_time<T>(answer: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let answer = reactor::timeout(ANSWER_WAIT_MAX, answer).await;
+    answer.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
 
 pub type Shared = Rc<RefCell<Ledger>>;
 
@@ -27,7 +34,7 @@ pub async fn produce(broker: SocketAddr, first: u64, count: u64, ledger: Shared)
     let mut next = first;
     while next < first + count {
         let encoding = any_encoding();
-        let Ok(mut wire) = Wire::connect(broker, encoding).await else {
+        let Ok(mut wire) = in_time(Wire::connect(broker, encoding)).await else {
             reactor::sleep(RECONNECT_AFTER).await;
             continue;
         };
@@ -53,6 +60,7 @@ async fn produce_on(wire: &mut Wire, next: &mut u64, end: u64, ledger: &Shared) 
         match reactor::random() % 8 {
             0 => send_batch(wire, queue, numbers, ledger).await?,
             1 => send_one_way(wire, queue, numbers).await?,
+            2 => send_unwaited(wire, queue, numbers).await?,
             _ => send_pipelined(wire, queue, numbers, ledger).await?,
         }
         if reactor::random().is_multiple_of(4) {
@@ -94,7 +102,7 @@ async fn send_pipelined(
         asked.push((opaque, number));
     }
     for _ in 0..asked.len() {
-        let frame = wire.answer().await?;
+        let frame = in_time(wire.answer()).await?;
         let answer = Command::decode(&frame).map_err(io::Error::other)?;
         assert_eq!(answer.code, response::SUCCESS, "{:?}", answer.remark_str());
         let at = asked
@@ -131,9 +139,8 @@ async fn send_batch(
     }
     let mut header = send_header(TOPIC, queue as i32, b"UNIQ_KEY\x01batch\x02");
     header.batch = true;
-    let frame = wire
-        .ask(request::SEND_BATCH_MESSAGE, &header.fields(), &inner)
-        .await?;
+    let fields = header.fields();
+    let frame = in_time(wire.ask(request::SEND_BATCH_MESSAGE, &fields, &inner)).await?;
     let answer = Command::decode(&frame).map_err(io::Error::other)?;
     assert_eq!(answer.code, response::SUCCESS, "{:?}", answer.remark_str());
     let place = SendAnswer::from(&answer).map_err(io::Error::other)?;
@@ -161,10 +168,27 @@ async fn send_one_way(
     Ok(())
 }
 
+/// The answers come before the disk has the messages, so nothing is relied on.
+async fn send_unwaited(
+    wire: &mut Wire,
+    queue: usize,
+    numbers: std::ops::Range<u64>,
+) -> io::Result<()> {
+    for number in numbers {
+        let properties = format!("UNIQ_KEY\u{1}{number:032X}\u{2}WAIT\u{1}false\u{2}");
+        let header = send_header(TOPIC, queue as i32, properties.as_bytes());
+        let code = request::SEND_MESSAGE_V2;
+        let frame = in_time(wire.ask(code, &header.fields(), &body(number))).await?;
+        let answer = Command::decode(&frame).map_err(io::Error::other)?;
+        assert_eq!(answer.code, response::SUCCESS, "{:?}", answer.remark_str());
+    }
+    Ok(())
+}
+
 /// Reads one queue from its start, for ever.
 pub async fn consume(broker: SocketAddr, queue: usize, ledger: Shared) {
     loop {
-        if let Ok(mut wire) = Wire::connect(broker, any_encoding()).await {
+        if let Ok(mut wire) = in_time(Wire::connect(broker, any_encoding())).await {
             let _ = consume_on(&mut wire, queue, &ledger).await;
         }
         reactor::sleep(RECONNECT_AFTER).await;
@@ -175,9 +199,8 @@ async fn consume_on(wire: &mut Wire, queue: usize, ledger: &Shared) -> io::Resul
     loop {
         let offset = ledger.borrow().next_offset(queue);
         let header = pull_header(TOPIC, queue as i32, offset, "*", HOLD_MS);
-        let frame = wire
-            .ask(request::PULL_MESSAGE, &header.fields(), &[])
-            .await?;
+        let fields = header.fields();
+        let frame = in_time(wire.ask(request::PULL_MESSAGE, &fields, &[])).await?;
         let answer = Command::decode(&frame).map_err(io::Error::other)?;
         match answer.code {
             response::SUCCESS => {

@@ -21,6 +21,8 @@ pub struct Cluster {
     pub clients: NodeId,
     broker: NodeId,
     shards: &'static str,
+    /// Other than the usual settings.
+    change: fn(&mut Settings),
 }
 
 impl Cluster {
@@ -33,7 +35,20 @@ impl Cluster {
             clients,
             broker,
             shards,
+            change: |_| {},
         }
+    }
+
+    /// Its broker tells senders, and shows to consumers, only what the disk has.
+    pub fn sync_flush(mut self) -> Self {
+        self.change = |settings| settings.sync_flush = true;
+        self
+    }
+
+    pub fn settings(&self) -> Settings {
+        let mut settings = settings(self.shards);
+        (self.change)(&mut settings);
+        settings
     }
 
     pub fn address() -> SocketAddr {
@@ -42,7 +57,7 @@ impl Cluster {
 
     /// Starts the broker's process; it runs until it is killed.
     pub fn start_broker(&mut self) {
-        let settings = settings(self.shards);
+        let settings = self.settings();
         self.start_with(|| async move {
             let broker = Broker::start(settings, None).await;
             let _running = broker.expect("a broker starts on whatever a kill left behind");

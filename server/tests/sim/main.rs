@@ -8,6 +8,7 @@ mod connections;
 mod ledger;
 mod long_poll;
 mod sends;
+mod sync_flush;
 mod wire;
 
 use std::rc::Rc;
@@ -21,9 +22,11 @@ use ledger::QUEUES;
 
 const SEEDS: u64 = 1_000;
 const POWER_CUT_SEEDS: u64 = 300;
+const SYNC_FLUSH_SEEDS: u64 = 500;
 const PRODUCERS: u64 = 2;
 const NUMBERS_EACH: u64 = 40;
 const KILLS_MAX: u64 = 2;
+const TABLES_SAVED_AFTER: Duration = Duration::from_secs(3);
 /// Simulated time, far more than a run takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -42,8 +45,16 @@ fn after_a_power_cut_what_is_left_is_whole_and_nothing_new_is_lost() {
 }
 
 #[test]
+fn with_sync_flush_a_power_cut_takes_nothing_that_was_acknowledged_or_seen() {
+    each_seed(SYNC_FLUSH_SEEDS, |seed| {
+        sync_flush(seed);
+    });
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..5 {
+        twice(seed, sync_flush);
         twice(seed, kills_and_restarts);
         twice(seed, power_cut);
     }
@@ -83,6 +94,39 @@ fn power_cut(seed: u64) -> u64 {
     cluster.start_broker();
     let ledger = Shared::default();
     start_clients(&mut cluster, &ledger);
+    finish(&mut cluster, &ledger)
+}
+
+/// Kills and power cuts, and one ledger for all of it: consumers go on where they were, producers rely on every answer.
+fn sync_flush(seed: u64) -> u64 {
+    let shards = if seed.is_multiple_of(3) { "2" } else { "1" };
+    let faults = Faults {
+        disk_delay: (Duration::ZERO, Duration::from_millis(seed % 4)),
+        ..Faults::default()
+    };
+    let mut cluster = Cluster::new(World::with(faults, seed), shards).sync_flush();
+    cluster.start_broker();
+    let ledger = Shared::default();
+    // The topic is there, and saved.
+    let first = PRODUCERS * NUMBERS_EACH;
+    cluster.client(clients::produce(
+        Cluster::address(),
+        first,
+        1,
+        Rc::clone(&ledger),
+    ));
+    cluster.world.run_for(TABLES_SAVED_AFTER);
+    ledger.borrow_mut().producers_done = 0;
+    start_clients(&mut cluster, &ledger);
+    for _ in 0..1 + cluster.world.random() % KILLS_MAX {
+        let after = Duration::from_micros(cluster.world.random() % 120_000);
+        cluster.world.run_for(after);
+        match cluster.world.random() % 3 {
+            0 => cluster.kill_broker(),
+            _ => cluster.cut_power(),
+        }
+        cluster.start_broker();
+    }
     finish(&mut cluster, &ledger)
 }
 

@@ -20,6 +20,8 @@ use crate::mapping::Mapping;
 
 /// One entry moves at most this much, a multiple of every block size: the kernel's own bound is just below 2 GiB.
 const BYTES_PER_CALL_MAX: usize = 1 << 30;
+/// Zeros are written so many at a time.
+const ZEROS_BYTES: usize = 1 << 20;
 
 /// A write from looped memory, and what it needs until the kernel is done.
 pub(super) struct LoopedWrite {
@@ -70,17 +72,23 @@ impl File {
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                // File systems without preallocation still give a file of this size.
-                Some(libc::EOPNOTSUPP) => {
-                    return if self.len()? < len as u64 {
-                        self.set_len(len as u64)
-                    } else {
-                        Ok(())
-                    };
-                }
+                Some(libc::EOPNOTSUPP) => return self.fill_with_zeros(len as u64),
                 _ => return Err(error),
             }
         }
+    }
+
+    /// Where nothing can be preallocated: a hole would be a promise, and a store into its mapping a SIGBUS once the
+    /// disk is full.
+    fn fill_with_zeros(&self, len: u64) -> io::Result<()> {
+        let zeros = vec![0; ZEROS_BYTES];
+        let mut at = self.len()?;
+        while at < len {
+            let step = (len - at).min(ZEROS_BYTES as u64);
+            self.write_all_at_blocking(&zeros[..step as usize], at)?;
+            at += step;
+        }
+        Ok(())
     }
 
     pub(crate) fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {

@@ -135,12 +135,19 @@ fn counters(coordinator: &Coordinator, table: &mut Table) {
 
 fn log(coordinator: &Coordinator, table: &mut Table) {
     let store = &coordinator.shared.store;
-    let unflushed = store.written().0.saturating_sub(store.flushed().0);
+    let unflushed = store.unflushed_bytes();
     put(table, "commitLogMinOffset", store.first().0);
     put(table, "commitLogMaxOffset", store.written().0);
     put(table, "remainHowManyDataToFlush", readable(unflushed));
     // The index entry is made with the append: nothing is ever behind.
     put(table, "dispatchBehindBytes", 0);
+    let durable = store.flush_stats();
+    put(table, "orbitFlushes", durable.flushes);
+    put(table, "orbitFlushedBytes", durable.bytes);
+    put(table, "orbitFlusher", store.config().flusher.name());
+    put(table, "orbitStalls", reactor::stalls());
+    let poison = store.poison().map(|why| why.to_string());
+    put(table, "orbitPoisoned", poison.unwrap_or_default());
 }
 
 /// What waits in front of the cores stands where the real broker has its thread pools' queues.
