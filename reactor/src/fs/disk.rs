@@ -46,7 +46,9 @@ pub(super) struct Locked(pub(super) File);
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // SAFETY: flock only takes the descriptor, which is open. Nothing can be done about a failure.
+        // Nothing can be done about failures. In this order: who gets the second lock has to get the first one.
+        let _ = lock_first_byte(&self.0, libc::F_UNLCK);
+        // SAFETY: flock only takes the descriptor, which is open.
         unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
     }
 }
@@ -61,7 +63,7 @@ pub(super) fn lock(path: &Path) -> io::Result<File> {
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    lock_first_byte(&file)?;
+    lock_first_byte(&file, libc::F_WRLCK)?;
     file.set_len(0)?;
     write!(file, "{}", std::process::id())?;
     Ok(file)
@@ -69,10 +71,10 @@ pub(super) fn lock(path: &Path) -> io::Result<File> {
 
 /// Locks of the other kind do not see `flock`: a Java program's `FileChannel.tryLock` is one of those. It belongs to the
 /// open file, like the first one, not to the process.
-fn lock_first_byte(file: &File) -> io::Result<()> {
+fn lock_first_byte(file: &File, kind: libc::c_int) -> io::Result<()> {
     // SAFETY: an all-zero flock is a valid value of plain integers.
     let mut range: libc::flock = unsafe { mem::zeroed() };
-    range.l_type = libc::F_WRLCK as libc::c_short;
+    range.l_type = kind as libc::c_short;
     range.l_whence = libc::SEEK_SET as libc::c_short;
     range.l_len = 1;
     // SAFETY: the descriptor is open and the structure lives through the call.
@@ -84,6 +86,21 @@ fn lock_first_byte(file: &File) -> io::Result<()> {
         Some(libc::EACCES | libc::EAGAIN) => Err(io::ErrorKind::WouldBlock.into()),
         _ => Err(error),
     }
+}
+
+pub(super) fn lock_holder_lives(path: &Path) -> bool {
+    let said = fs::read_to_string(path).unwrap_or_default();
+    let Ok(pid) = said.trim().parse::<libc::pid_t>() else {
+        return true;
+    };
+    // A killed process whose parent has not looked yet has a number but no life: the state follows its name.
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    if state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")) {
+        return false;
+    }
+    // SAFETY: signal 0 is sent to nobody.
+    let answer = unsafe { libc::kill(pid, 0) };
+    answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 pub(super) fn is_mount_point(directory: &Path) -> bool {
