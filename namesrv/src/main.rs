@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
+        // A line that cannot be written, because the disk is full, is lost; told on standard error it would panic there.
+        .log_internal_errors(false)
         .init();
     let config = match config(&flags) {
         Ok(config) => config,

@@ -144,6 +144,8 @@ fn broker(flags: Flags) -> ExitCode {
         .with_writer(io::stdout)
         .with_target(false)
         .with_ansi(false)
+        // A line that cannot be written, because the disk is full, is lost; told on standard error it would panic there.
+        .log_internal_errors(false)
         .init();
     let settings = match settings(&flags.sources) {
         Ok(settings) => settings,
