@@ -67,6 +67,19 @@ impl Child {
         String::from_utf8_lossy(tail).into_owned()
     }
 
+    /// Lines of its output that hold `text`, since it was first started.
+    pub fn logged_lines(&self, text: &str) -> usize {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// The number that its output last gave as `key=number`.
+    pub fn logged_number(&self, key: &str) -> Option<f64> {
+        let log = fs::read(&self.log).unwrap_or_default();
+        last_number(&String::from_utf8_lossy(&log), key)
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) -> Result<()> {
         let killed = self.process.kill().and_then(|()| self.process.wait());
@@ -113,6 +126,12 @@ impl Child {
     }
 }
 
+fn last_number(log: &str, key: &str) -> Option<f64> {
+    let words = log.split_whitespace().rev();
+    let mut values = words.filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    values.next()?.parse().ok()
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
         if self.is_alive() {
@@ -125,6 +144,13 @@ impl Drop for Child {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_number_of_a_key_counts() {
+        let log = "INFO a read_bytes=5 end=7\nINFO b read_bytes=12\nWARN c xread_bytes=3";
+        assert_eq!(last_number(log, "read_bytes"), Some(12.0));
+        assert_eq!(last_number(log, "bytes"), None);
+    }
 
     #[test]
     fn a_server_is_stopped_killed_and_started_again() {

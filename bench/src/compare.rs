@@ -92,7 +92,11 @@ pub fn run(command: Compare) -> Result<()> {
     line.set_message("filling the page cache");
     page_cache::fill(&folder.path().join("filler"), command.fill_cache)?;
     line.set_message(format!("warming up the JVM for {} s", command.jvm_warmup));
-    rounds::warm_up(&contenders[1], command.jvm_warmup, measuring)?;
+    let others: &[Case] = match command.sync {
+        true => &[],
+        false => &[Case::Consume, Case::EndToEnd],
+    };
+    rounds::warm_up(&contenders[1], command.jvm_warmup, others, measuring)?;
 
     let cases = command.cases();
     let mut limits = limit::Limits::under(folder.path(), measuring.window_s);

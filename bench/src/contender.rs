@@ -355,6 +355,16 @@ impl Contender {
         self.home.join("store")
     }
 
+    /// How often a task of OrbitMQ has held its core for more than 10 ms: it names each in its log.
+    pub fn stalls(&self) -> u64 {
+        self.broker_process.logged_lines("held its core too long") as u64
+    }
+
+    /// Bytes of the log that OrbitMQ read again when it last opened the store, as it logs; `None` if it does not.
+    pub fn reread_bytes(&self) -> Option<f64> {
+        self.broker_process.logged_number("read_bytes")
+    }
+
     pub fn log_tail(&self) -> String {
         self.broker_process.log_tail()
     }

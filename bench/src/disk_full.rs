@@ -102,10 +102,14 @@ pub fn run(command: DiskFull) -> Result<()> {
         acknowledged: Arc::new(Mutex::new(Acknowledged::new(lanes.len()))),
         lanes,
     };
-    let by_limit = run.fill_and_free(&contender, ballast)?;
+    let with_log = |error| {
+        let log = contender.log_tail();
+        Error::Failed(format!("{error}; its log ends with:\n{log}"))
+    };
+    let by_limit = run.fill_and_free(&contender, ballast).map_err(with_log)?;
     println!("by limit   {by_limit}");
     let ballast = Ballast::taking(folder.path(), disk::free_bytes(folder.path())?)?;
-    let by_disk = run.fill_and_free(&contender, ballast)?;
+    let by_disk = run.fill_and_free(&contender, ballast).map_err(with_log)?;
     println!("by disk    {by_disk}");
 
     let broker = command.orbit.broker()?;

@@ -30,6 +30,9 @@ pub struct Flushers {
     /// Seconds of each measured window
     #[arg(long, default_value_t = 4.0)]
     window: f64,
+    /// Only these cases
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Case>,
     /// Write the figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -79,6 +82,11 @@ fn recipes(command: &Flushers) -> Result<[Recipe; 2]> {
 }
 
 fn side_by_side(command: &Flushers, flush: &str, cases: &[Case]) -> Result<Table> {
+    let cases: Vec<Case> = cases
+        .iter()
+        .copied()
+        .filter(|case| command.only.is_empty() || command.only.contains(case))
+        .collect();
     let line = bar("flushers");
     line.enable_steady_tick(Duration::from_millis(200));
     let folder = command.orbit.folder()?;
@@ -92,7 +100,7 @@ fn side_by_side(command: &Flushers, flush: &str, cases: &[Case]) -> Result<Table
     page_cache::fill(&folder.path().join("filler"), command.jitter.fill_cache)?;
     let rounds = Rounds {
         contenders: &contenders,
-        cases,
+        cases: &cases,
         count: command.rounds,
         measuring: Measuring {
             window_s: command.window,
@@ -104,5 +112,5 @@ fn side_by_side(command: &Flushers, flush: &str, cases: &[Case]) -> Result<Table
     for contender in contenders {
         contender.stop()?;
     }
-    Ok(Table::of(&samples, cases, [MMAP, DIRECT]))
+    Ok(Table::of(&samples, &cases, [MMAP, DIRECT]))
 }

@@ -147,10 +147,11 @@ fn kill_once(
         let log = contender.log_tail();
         return Err(Error::Failed(format!("{error}; its log ends with:\n{log}")));
     }
-    let reread = BrokerInfo::of(contender.broker)?.number(BrokerInfo::RECOVERED_BYTES);
     let restart = Restart {
         ready_ms,
-        reread_mib: reread.map(|bytes| bytes / f64::from(1 << 20)),
+        reread_mib: contender
+            .reread_bytes()
+            .map(|bytes| bytes / f64::from(1 << 20)),
         disk_mib_per_second,
     };
     Ok((contender, restart))

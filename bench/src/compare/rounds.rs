@@ -75,13 +75,18 @@ impl Rounds<'_> {
     }
 }
 
-/// Load for a paused JVM to compile under.
-pub fn warm_up(contender: &Contender, seconds: f64, measuring: Measuring) -> Result<()> {
+/// Load for a paused JVM to compile under; what time is left goes to the other cases.
+pub fn warm_up(
+    contender: &Contender,
+    seconds: f64,
+    others: &[Case],
+    measuring: Measuring,
+) -> Result<()> {
     contender.resume()?;
     let deadline = Instant::now() + Duration::from_secs_f64(seconds);
-    cases::load(contender, measuring, seconds * 0.8)?;
-    // The rest of the time on the other ways through the broker.
-    for case in [Case::Consume, Case::EndToEnd] {
+    let share = if others.is_empty() { 1.0 } else { 0.8 };
+    cases::load(contender, measuring, seconds * share)?;
+    for &case in others {
         if Instant::now() < deadline {
             cases::run(contender, case, "warm-up", measuring)?;
         }
