@@ -18,6 +18,11 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a dead process's lock is waited for, and how often it is tried.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// One store, open. Shared by all cores; the one that writes owns the [`Writer`] as well.
 pub struct Store {
@@ -27,7 +32,7 @@ pub struct Store {
     log: CommitLog,
     registry: Arc<Registry>,
     sealed: SealedCache,
-    blocks: BlockCache,
+    blocks: Arc<BlockCache>,
     keys: KeyIndex,
     reclaim: Reclaim,
     /// Bases of the segments whose index is being made again.
@@ -87,7 +92,8 @@ impl Store {
             return Err(OpenError::Config(complaint));
         }
         let layout = Arc::new(Layout::new(&config));
-        let lock = prepare_directories(&layout)?;
+        prepare_directories(&layout)?;
+        let lock = lock(&layout).await?;
         let registry = Arc::new(Registry::default());
         let opened = recovery::window::open(&config, &layout).await?;
         recovery::unsynced::heal(&config, &layout, &opened.medium).await?;
@@ -96,7 +102,7 @@ impl Store {
         mark_open(&layout).map_err(OpenError::io(layout.abort()))?;
         let store = Arc::new(Store {
             sealed: SealedCache::new(layout.clone(), registry.clone()),
-            blocks: BlockCache::new(config.cold_cache_bytes),
+            blocks: Arc::new(BlockCache::new(&config)),
             keys: KeyIndex::new(),
             reclaim: Reclaim::new(),
             config,
@@ -216,7 +222,7 @@ impl Store {
         &self.keys
     }
 
-    pub(crate) fn blocks(&self) -> &BlockCache {
+    pub(crate) fn blocks(&self) -> &Arc<BlockCache> {
         &self.blocks
     }
 
@@ -260,24 +266,38 @@ impl Drop for Rebuilding {
     }
 }
 
-fn prepare_directories(layout: &Layout) -> Result<LockFile, OpenError> {
+fn prepare_directories(layout: &Layout) -> Result<(), OpenError> {
     let mut dirs = vec![layout.root().to_path_buf(), layout.companions()];
     dirs.extend_from_slice(layout.log_dirs());
     dirs.extend_from_slice(layout.spare_dirs());
     for dir in dirs {
         make_dir(&dir).map_err(OpenError::io(&dir))?;
     }
+    Ok(())
+}
+
+/// A process that was killed keeps the lock until its last write is over: for that it is waited.
+async fn lock(layout: &Layout) -> Result<LockFile, OpenError> {
     let path = layout.lock();
-    fs::lock(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => {
-            let holder = holder(&path);
-            OpenError::InUse { path, holder }
+    let latest = reactor::now() + LOCK_PATIENCE;
+    loop {
+        match fs::lock(&path) {
+            Ok(lock) => return Ok(lock),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Err(OpenError::Io {
+                    path,
+                    source: error,
+                });
+            }
+            Err(_) if !fs::lock_holder_lives(&path) && reactor::now() < latest => {
+                reactor::sleep(LOCK_PAUSE).await;
+            }
+            Err(_) => {
+                let holder = holder(&path);
+                return Err(OpenError::InUse { path, holder });
+            }
         }
-        _ => OpenError::Io {
-            path,
-            source: error,
-        },
-    })
+    }
 }
 
 /// Makes a directory, and it and those above it that were made durable.

@@ -10,4 +10,5 @@ mod store {
     pub mod reclaim;
     pub mod support;
     pub mod sync_flush;
+    pub mod window;
 }

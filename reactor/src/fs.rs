@@ -125,6 +125,14 @@ pub fn lock(path: &Path) -> io::Result<LockFile> {
     Ok(LockFile { _held: held })
 }
 
+/// Whether the process that wrote its id into a lock file still runs. True if that cannot be told. Blocks.
+pub fn lock_holder_lives(path: &Path) -> bool {
+    match core::sim() {
+        Some(core) => sim::fs::lock_holder_lives(&core, path),
+        None => disk::lock_holder_lives(path),
+    }
+}
+
 /// A lock on a file; released when dropped, and by the system when the process ends.
 pub struct LockFile {
     _held: Held,
@@ -175,6 +183,21 @@ mod tests {
         );
         drop(held);
         assert!(lock(&path).is_ok());
+    }
+
+    #[test]
+    fn a_holder_that_has_ended_is_told_from_one_that_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let held = lock(&path).unwrap();
+        assert!(lock_holder_lives(&path));
+        drop(held);
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        fs::write(&path, ended.id().to_string()).unwrap();
+        assert!(!lock_holder_lives(&path));
+        fs::write(&path, "lock").unwrap();
+        assert!(lock_holder_lives(&path));
     }
 
     #[test]

@@ -15,13 +15,15 @@ pub const MEMORY_BYTES_MIN: u64 = 256 * MIB;
 const DEFAULT_BYTES_MAX: u64 = 4 * GIB;
 const DEFAULT_FRACTION: u64 = 4;
 
-const WINDOW_FRACTION: u64 = 4;
+const WINDOW_FRACTION: u64 = 8;
 /// The disk needs no more than this to write while the log goes on.
 const WINDOW_BYTES_MAX: u64 = GIB;
 /// A quarter of the window is mapped a second time, and counted a second time.
 const OVERHANG_FRACTION: u64 = 4;
-const COLD_CACHE_FRACTION: u64 = 8;
-const INDEX_FRACTION: u64 = 4;
+const COLD_CACHE_FRACTION: u64 = 16;
+/// 16 bytes for each message of a log file that is not sealed: 128 MiB are eight million, which is a whole file of messages
+/// of 100 bytes.
+const INDEX_FRACTION: u64 = 2;
 const CONNECTIONS_FRACTION: u64 = 8;
 /// Programs, stacks, rings, tables.
 const REST_BYTES: u64 = 48 * MIB;

@@ -6,7 +6,7 @@
 
 use engine::{
     Batch, Cold, Config, FlusherKind, Found, Item, OpenError, Progress, Queue, QueueOffset, Read,
-    ReadLimits, Store, Writer,
+    ReadLimits, Store, WindowDir, Writer,
 };
 use protocol::record::{Draft, View};
 use protocol::text::Text;
@@ -25,6 +25,8 @@ pub struct Flavour {
     name: &'static str,
     pub flusher: FlusherKind,
     pub sync_flush: bool,
+    /// The memory that is laid into survives the process.
+    pub memory_outlives_process: bool,
 }
 
 pub const FLAVOURS: &[Flavour] = &[
@@ -32,21 +34,32 @@ pub const FLAVOURS: &[Flavour] = &[
         name: "mmap-async",
         flusher: FlusherKind::Mmap,
         sync_flush: false,
+        memory_outlives_process: true,
     },
     Flavour {
         name: "mmap-sync",
         flusher: FlusherKind::Mmap,
         sync_flush: true,
+        memory_outlives_process: true,
     },
     Flavour {
         name: "direct-async",
         flusher: FlusherKind::Direct,
         sync_flush: false,
+        memory_outlives_process: true,
     },
     Flavour {
         name: "direct-sync",
         flusher: FlusherKind::Direct,
         sync_flush: true,
+        memory_outlives_process: true,
+    },
+    // Senders are told after the write.
+    Flavour {
+        name: "direct-written",
+        flusher: FlusherKind::Direct,
+        sync_flush: false,
+        memory_outlives_process: false,
     },
 ];
 
@@ -136,6 +149,9 @@ pub fn small(root: &Path) -> Config {
     config.part_bytes = 16 << 10;
     config.touch_ahead_bytes = 32 << 10;
     config.window.bytes = 128 << 10;
+    if !flavour.memory_outlives_process {
+        config.window.dir = WindowDir::None;
+    }
     config
 }
 

@@ -256,6 +256,10 @@ impl State {
         }
     }
 
+    pub(super) fn is_locked(&self, path: &Path) -> bool {
+        self.locks.contains_key(path)
+    }
+
     /// The number of a new lock on `path`.
     pub(super) fn lock(&mut self, path: &Path) -> io::Result<u64> {
         if self.locks.contains_key(path) || !self.orphans_have_landed() {

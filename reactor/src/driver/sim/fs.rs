@@ -147,6 +147,12 @@ pub(crate) fn lock(core: &Rc<Core>, path: &Path) -> io::Result<LockFile> {
     })
 }
 
+/// Not if nobody has it: then writes of a dead process are in the way.
+pub(crate) fn lock_holder_lives(core: &Rc<Core>, path: &Path) -> bool {
+    let held = core.disk.with(|state| Ok(state.is_locked(&normal(path))));
+    held.unwrap_or(true)
+}
+
 /// Held until dropped, or until its process ends.
 pub(crate) struct LockFile {
     disk: Arc<Disk>,

@@ -1,0 +1,129 @@
+//! What a killed process left in its window, and when it counts.
+
+use super::support::*;
+use engine::{Config, FlusherKind};
+use reactor::LoopedMemory;
+use std::path::{Path, PathBuf};
+
+/// Words of the window's header.
+const STORE_ID: usize = 2;
+const BOOT_ID: usize = 4;
+const CHECKSUM: usize = 8;
+const WRITTEN: usize = 10;
+const HEADER_BYTES: usize = 4096;
+
+/// A store whose messages are in its window and nowhere else.
+fn config(root: &Path) -> Config {
+    let mut config = small(root);
+    config.flusher = FlusherKind::Direct;
+    config.flush.interval_ms = 60_000;
+    config
+}
+
+async fn killed(root: &Path) -> Sent {
+    let mut broker = Broker::open(config(root)).await;
+    for _ in 0..10 {
+        broker.send(&[("t", 0, 700, None), ("u", 1, 90, Some("a"))]).await;
+    }
+    assert_eq!(broker.store.flushed().0, 0, "nobody has written it");
+    broker.kill()
+}
+
+fn window_of(root: &Path) -> PathBuf {
+    let id = reactor::fs::read(&root.join("orbit").join("id")).expect("every store has one");
+    let id = String::from_utf8(id).expect("it is text");
+    PathBuf::from(id.lines().nth(1).expect("it has a window"))
+}
+
+/// Changes a word of the header.
+fn change(root: &Path, word: usize, to: impl FnOnce(u64) -> u64) {
+    let memory = LoopedMemory::find(&window_of(root), HEADER_BYTES)
+        .expect("it can be opened")
+        .expect("it was left");
+    // SAFETY: the head has a page, and the store that had it is gone.
+    unsafe {
+        let word = memory.head().as_ptr().cast::<u64>().add(word);
+        word.write(to(word.read()));
+    }
+}
+
+#[test]
+fn what_was_only_in_the_window_is_there_whatever_the_next_start_is_set_to() {
+    for (flusher, bytes) in [
+        (FlusherKind::Direct, 128 << 10),
+        (FlusherKind::Direct, 64 << 10),
+        (FlusherKind::Direct, 256 << 10),
+        (FlusherKind::Mmap, 128 << 10),
+    ] {
+        on_sim(1, |root| async move {
+            let sent = killed(&root).await;
+            let mut next = config(&root);
+            (next.flusher, next.window.bytes) = (flusher, bytes);
+            let mut broker = Broker::reopen(next, sent).await;
+            broker.check().await;
+            broker.send(&[("t", 0, 700, None)]).await;
+            broker.check().await;
+            let sent = broker.close().await;
+            let broker = Broker::reopen(config(&root), sent).await;
+            broker.check().await;
+            broker.close().await;
+        });
+    }
+}
+
+#[test]
+fn a_window_that_cannot_be_trusted_is_passed_over_and_the_files_decide() {
+    let flip = |word: u64| word ^ 1;
+    type Damage = fn(&Path, fn(u64) -> u64);
+    let damages: [Damage; 5] = [
+        |root, flip| change(root, STORE_ID, flip),
+        |root, flip| change(root, BOOT_ID, flip),
+        |root, flip| change(root, CHECKSUM, flip),
+        |root, _| change(root, WRITTEN, |_| u64::MAX),
+        |root, _| {
+            let path = window_of(root);
+            drop(LoopedMemory::create(&path, 4096, HEADER_BYTES).expect("it can be replaced"));
+        },
+    ];
+    for damage in damages {
+        on_sim(1, move |root| async move {
+            drop(killed(&root).await);
+            damage(&root, flip);
+            let mut broker = Broker::open(config(&root)).await;
+            assert_eq!(broker.store.written().0, 0, "the files hold nothing");
+            broker.send(&[("t", 0, 700, None)]).await;
+            broker.check().await;
+            broker.close().await;
+        });
+    }
+}
+
+#[test]
+fn a_store_that_was_closed_leaves_no_window() {
+    on_sim(1, |root| async move {
+        let broker = Broker::open(config(&root)).await;
+        let window = window_of(&root);
+        broker.close().await;
+        let left = LoopedMemory::find(&window, HEADER_BYTES).expect("it can be looked for");
+        assert!(left.is_none());
+    });
+}
+
+#[test]
+fn a_log_longer_than_the_window_goes_through_it_many_times() {
+    on_both(|root| async move {
+        let mut config = config(&root);
+        config.window.bytes = 64 << 10;
+        config.flush.interval_ms = 10;
+        let mut broker = Broker::open(config.clone()).await;
+        for round in 0..100 {
+            let specs = [("t", round % 3, 3_000, None), ("u", 1, 9_000, Some("a"))];
+            broker.send(&specs).await;
+        }
+        broker.check().await;
+        let sent = broker.kill();
+        let broker = Broker::reopen(config, sent).await;
+        broker.check().await;
+        broker.close().await;
+    });
+}
