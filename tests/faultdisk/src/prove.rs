@@ -9,7 +9,7 @@ pub mod stage;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -27,7 +27,18 @@ pub enum Flusher {
 }
 
 impl Mode {
-    pub fn settings(self) -> Vec<String> {
+    /// Lines of broker.conf. `window` is a directory in memory that goes when the power is cut.
+    pub fn settings_with(self, window: &Path) -> Vec<String> {
+        let mut settings = self.settings();
+        if self.flusher == Flusher::Direct {
+            settings.push(format!("windowDir={}", window.display()));
+            // The least it works with: brokers are started often.
+            settings.push("memory=256M".to_owned());
+        }
+        settings
+    }
+
+    fn settings(self) -> Vec<String> {
         let flusher = match self.flusher {
             Flusher::Mmap => "mmap",
             Flusher::Direct => "direct",

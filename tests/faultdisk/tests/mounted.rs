@@ -79,20 +79,25 @@ fn direct_writes_through_the_ring_are_in_flight_together_and_durable_each() {
     let Some(mut mount) = Mount::new() else {
         return;
     };
-    let file = mount.create("log");
-    file.set_len(1 << 20).expect("room");
-    file.sync_all().expect("well");
+    let plain = mount.create("log");
+    plain.set_len(1 << 20).expect("room");
+    plain.sync_all().expect("well");
     mount.sync_root();
-    mount.ask("slow 50000 write");
-    let file = mount.open("log", libc::O_DSYNC | libc::O_DIRECT);
-    let started = std::time::Instant::now();
-    direct_writes_in_flight(&file, 4);
-    assert!(
-        started.elapsed().as_millis() < 150,
-        "four at 50 ms each, together"
-    );
-    assert_eq!(mount.count("durable_writes"), 4);
-    assert_eq!(mount.count("unsynced_sectors"), 0);
+    // Durable by the handle, and by each write.
+    for (flags, write_flags) in [(libc::O_DSYNC, 0), (0, libc::RWF_DSYNC)] {
+        let before = mount.count("durable_writes");
+        plain.write_all_at(&[7; 512], 512 << 10).expect("well");
+        mount.ask("slow 50000 write");
+        let file = mount.open("log", flags | libc::O_DIRECT);
+        let started = std::time::Instant::now();
+        direct_writes_in_flight(&file, 4, write_flags);
+        let took_ms = started.elapsed().as_millis();
+        assert!(took_ms < 150, "four at 50 ms each, together: {took_ms}");
+        mount.ask("clear");
+        assert_eq!(mount.count("durable_writes"), before + 4);
+        let unsynced = mount.count("unsynced_sectors");
+        assert_eq!(unsynced, 1, "the plain write is still in danger");
+    }
 }
 
 #[test]

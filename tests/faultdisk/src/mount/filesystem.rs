@@ -24,6 +24,15 @@ const BACKGROUND_MAX: u16 = 64;
 const NAME_BYTES_MAX: u32 = 255;
 const NO_GENERATION: Generation = Generation(0);
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WriteKind {
+    Plain,
+    /// Pages written back; which handle they came through is not known.
+    FromCache,
+    /// To be durable when it is answered.
+    Durable,
+}
+
 fn name(name: &OsStr) -> Result<String> {
     name.to_str().map(str::to_owned).ok_or(libc::EILSEQ)
 }
@@ -58,17 +67,15 @@ impl Mounted {
     fn write_through(
         &self,
         ino: INodeNo,
-        fh: FileHandle,
         offset: u64,
         data: &[u8],
-        from_cache: bool,
+        kind: WriteKind,
     ) -> Result<usize> {
         self.be_slow(Op::Write);
         let mut disk = self.disk();
         let file = id(ino, disk.cuts())?;
-        let written = disk.write(file, offset, data, from_cache)?;
-        let handle = self.handle(fh.0);
-        if from_cache || !handle.is_some_and(|handle| handle.durable_writes) {
+        let written = disk.write(file, offset, data, kind == WriteKind::FromCache)?;
+        if kind != WriteKind::Durable {
             return Ok(written);
         }
         // On its way to the medium: others may overtake it.
@@ -300,16 +307,21 @@ impl Filesystem for Mounted {
         &self,
         _req: &Request,
         ino: INodeNo,
-        fh: FileHandle,
+        _fh: FileHandle,
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        match self.write_through(ino, fh, offset, data, from_cache) {
+        let kind = match write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            true => WriteKind::FromCache,
+            // Of the handle, or of this write alone (RWF_DSYNC).
+            false if flags.0 & libc::O_DSYNC != 0 => WriteKind::Durable,
+            false => WriteKind::Plain,
+        };
+        match self.write_through(ino, offset, data, kind) {
             Ok(written) => reply.written(written as u32),
             Err(errno) => reply.error(error(errno)),
         }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::disk::Mounted;
-use super::{Flusher, Mode, Setting};
+use super::{Mode, Setting};
 use crate::broker::{Broker, Setup};
 use crate::ensure;
 use crate::error::{Error, Result};
@@ -28,10 +28,7 @@ const LOAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// What brokers are started with, here and on what is left.
 pub fn settings(setting: &Setting, mode: Mode, window: &Path) -> Vec<String> {
-    let mut settings = mode.settings();
-    if mode.flusher == Flusher::Direct {
-        settings.push(format!("windowDir={}", window.display()));
-    }
+    let mut settings = mode.settings_with(window);
     settings.extend([
         format!("mappedFileSizeCommitLog={SEGMENT_BYTES}"),
         "flushIntervalCommitLog=20".to_owned(),

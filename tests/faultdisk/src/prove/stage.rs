@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::disk::Mounted;
-use super::{Flusher, Mode, Setting};
+use super::{Mode, Setting};
 use crate::broker::{Broker, Setup};
 use crate::client::{Client, Sent};
 use crate::ensure;
@@ -63,10 +63,7 @@ impl Stage {
         fs::File::open(&disk.directory)?.sync_all()?;
         let window = memory.path().join("window");
         fs::create_dir(&window)?;
-        let mut settings = mode.settings();
-        if mode.flusher == Flusher::Direct {
-            settings.push(format!("windowDir={}", window.display()));
-        }
+        let mut settings = mode.settings_with(&window);
         settings.push(format!("mappedFileSizeCommitLog={SEGMENT_BYTES}"));
         settings.extend(OFTEN.map(str::to_owned));
         settings.extend(setting.settings.iter().cloned());

@@ -181,13 +181,14 @@ impl Aligned {
 }
 
 /// So many direct writes of a page each, submitted together, all waited for.
-pub fn direct_writes_in_flight(file: &File, count: usize) {
+pub fn direct_writes_in_flight(file: &File, count: usize, flags: i32) {
     let mut ring = IoUring::new(64).expect("this system has io_uring");
     let pages: Vec<Box<Aligned>> = (0..count).map(|at| Aligned::page(at as u8)).collect();
     for (at, page) in pages.iter().enumerate() {
         let fd = types::Fd(file.as_raw_fd());
         let write = opcode::Write::new(fd, page.bytes().as_ptr(), 4096)
             .offset(at as u64 * 8192)
+            .rw_flags(flags)
             .build();
         // SAFETY: pages and file live until all of them are completed below.
         unsafe { ring.submission().push(&write) }.expect("the queue has room");
