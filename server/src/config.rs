@@ -125,10 +125,14 @@ pub struct Settings {
     pub pull_memory_messages_max: u32,
     pub pull_disk_bytes_max: u64,
     pub pull_disk_messages_max: u32,
+    /// Of a query by key; what was asked for may be less.
+    pub key_messages_max: u32,
+    pub unique_key_messages_max: u32,
 
     pub store_root: PathBuf,
     pub log_dirs: Vec<PathBuf>,
     pub segment_bytes: u64,
+    pub key_index: bool,
     pub flusher: FlusherKind,
     pub window_dir: WindowDir,
     /// What the process may hold.
@@ -319,9 +323,12 @@ impl Settings {
             pull_memory_messages_max: v.number("maxTransferCountOnMessageInMemory")?,
             pull_disk_bytes_max: v.number("maxTransferBytesOnMessageInDisk")?,
             pull_disk_messages_max: v.number("maxTransferCountOnMessageInDisk")?,
+            key_messages_max: v.number("maxMsgsNumBatch")?,
+            unique_key_messages_max: v.number("defaultQueryMaxNum")?,
             store_root,
             log_dirs,
             segment_bytes: v.number("mappedFileSizeCommitLog")?,
+            key_index: v.bool("messageIndexEnable")?,
             flusher: v.flusher(),
             window_dir: v.window_dir(),
             memory_bytes: v.memory_bytes()?,

@@ -33,6 +33,7 @@ use crate::clients::Clients;
 use crate::config::Settings;
 use crate::delay::Progress;
 use crate::groups::Groups;
+use crate::handlers::query_key::Turns;
 use crate::handlers::{self, Answer, Caller};
 use crate::messages::{CreateTopic, OffsetCommit, Refusal, Shared, ToCoordinator};
 use crate::offsets::Offsets;
@@ -65,6 +66,7 @@ pub struct Coordinator {
     pub rates: Rates,
     /// Of the delayed messages, for those who ask.
     pub delay: Rc<Progress>,
+    pub key_queries: Turns,
     pub booted_ms: i64,
     /// Reads the tables through this coordinator, so it is not this coordinator's to keep.
     registration: RefCell<Weak<Registration>>,
@@ -92,6 +94,7 @@ impl Coordinator {
             outgoing: Outgoing::new(shared.shards.clone()),
             rates: Rates::new(reactor::wall_ms()),
             delay,
+            key_queries: Turns::default(),
             booted_ms: reactor::wall_ms(),
             registration: RefCell::new(Weak::new()),
             tables: RefCell::new(loaded.tables),

@@ -11,6 +11,7 @@ pub mod missing;
 pub mod offset;
 pub mod pull;
 pub mod query;
+pub mod query_key;
 pub mod send;
 pub mod send_back;
 
@@ -186,6 +187,7 @@ fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>
         request::SEARCH_OFFSET_BY_TIMESTAMP => query::offset_by_time(coordinator, command),
         request::GET_MAX_OFFSET => query::max_offset(coordinator, command),
         request::GET_MIN_OFFSET => query::min_offset(coordinator, command),
+        request::QUERY_MESSAGE => query_key::handle(coordinator, command),
         request::VIEW_MESSAGE_BY_ID => query::message(coordinator, command),
         request::GET_EARLIEST_MSG_STORETIME => query::earliest_time(coordinator, command),
         request::LOCK_BATCH_MQ => lock::lock(coordinator, command),

@@ -74,7 +74,7 @@ impl Shard {
             sends: RefCell::default(),
             offset_commits: Rc::new(OffsetCommits::new(shared.coordinator.clone())),
             polls: LongPolls::new(number),
-            cold_reads: pull::ColdReads::default(),
+            cold_reads: pull::ColdReads::of_shard(),
             scratch: Scratch::default(),
             stopping: Cell::new(false),
             shared,

@@ -13,7 +13,7 @@ header! {
 }
 
 header! {
-    /// 12: messages by key, or by unique key with `uniqKey` = "true" in `_UNIQUE_KEY_QUERY`.
+    /// 12: messages by key, or by unique key where that flag is set.
     pub struct QueryMessage<'a> {
         topic: Cow<'a, str> = "topic",
         key: Cow<'a, str> = "key",
@@ -21,6 +21,8 @@ header! {
         begin_ms: i64 = "beginTimestamp",
         end_ms: i64 = "endTimestamp",
         unique_key: Option<bool> = "_UNIQUE_KEY_QUERY",
+        /// 5.4: "K", "U", or "T" for tags.
+        index_type: Option<Cow<'a, str>> = "indexType",
     }
 }
 

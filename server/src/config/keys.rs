@@ -251,11 +251,11 @@ pub static KEYS: &[Key] = &[
     key("putMessageTimeout", "8000", MILLIS, Tuning),
     key("maxRecoveryCommitlogFiles", "30", COUNT, Tuning),
     key("checkCRCOnRecover", "true", Bool, Tuning),
-    key("messageIndexEnable", "true", Bool, Absent),
+    key("messageIndexEnable", "true", Bool, Start),
     key("messageIndexSafe", "false", Bool, Tuning),
     key("maxHashSlotNum", "5000000", COUNT, Tuning),
     key("maxIndexNum", "20000000", COUNT, Tuning),
-    key("maxMsgsNumBatch", "64", COUNT, Tuning),
+    key("maxMsgsNumBatch", "64", COUNT, Live),
     key("storeType", "default", Text, Tuning),
     key("messageStorePlugIn", "", Text, Absent),
     // keeping and deleting

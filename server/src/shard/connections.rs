@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use reactor::{Instant, Notify, Outbox, Socket};
 
+use crate::handlers::pull::ColdReads;
 use crate::messages::{ConnId, ToCoordinator};
 use crate::net::connection::OUTBOX_BYTES_MAX;
 use crate::request_inbox::RequestInbox;
@@ -29,6 +30,7 @@ pub struct Connection {
     dirty: Cell<bool>,
     last_traffic: Cell<Instant>,
     parked_pulls: Cell<u32>,
+    pub cold_reads: ColdReads,
     /// What the coordinator cannot have yet, in order, and whether it is to be answered; the connection is not read from
     /// until this is empty.
     for_coordinator: RefCell<VecDeque<(ToCoordinator, bool)>>,
@@ -158,6 +160,7 @@ impl Connections {
             socket,
             dirty: Cell::new(false),
             last_traffic: Cell::new(reactor::turn_time()),
+            cold_reads: ColdReads::of_connection(),
             parked_pulls: Cell::new(0),
             for_coordinator: RefCell::default(),
             unanswered: Cell::new(0),

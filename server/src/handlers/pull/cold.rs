@@ -12,18 +12,36 @@ use crate::net::connection::OUTBOX_BYTES_MAX;
 use crate::shard::{Connection, Shard};
 
 /// Reads in flight of one shard; further ones wait for their turn.
-const COLD_READS_MAX: usize = 32;
+const OF_SHARD_MAX: usize = 32;
+/// And of one connection: a client with many queues far behind leaves turns to the others.
+const OF_CONNECTION_MAX: usize = 8;
 
 /// How many cold reads are running. Lives on one core.
-#[derive(Default)]
 pub struct ColdReads {
     running: Cell<usize>,
+    running_max: usize,
     ended: Notify,
 }
 
 impl ColdReads {
+    pub fn of_shard() -> Self {
+        Self::new(OF_SHARD_MAX)
+    }
+
+    pub fn of_connection() -> Self {
+        Self::new(OF_CONNECTION_MAX)
+    }
+
+    fn new(running_max: usize) -> Self {
+        Self {
+            running: Cell::new(0),
+            running_max,
+            ended: Notify::new(),
+        }
+    }
+
     async fn turn(&self) -> Turn<'_> {
-        while self.running.get() >= COLD_READS_MAX {
+        while self.running.get() >= self.running_max {
             self.ended.notified().await;
         }
         self.running.set(self.running.get() + 1);
@@ -47,6 +65,7 @@ pub fn start(shard: &Rc<Shard>, connection: &Rc<Connection>, pull: Pull, cold: C
 
 async fn read(shard: Rc<Shard>, connection: Rc<Connection>, pull: Pull, cold: Cold) {
     connection.outbox().below(OUTBOX_BYTES_MAX).await;
+    let of_connection = connection.cold_reads.turn().await;
     let turn = shard.cold_reads.turn().await;
     if connection.outbox().is_closed() {
         return;
@@ -54,7 +73,7 @@ async fn read(shard: Rc<Shard>, connection: Rc<Connection>, pull: Pull, cold: Co
     let mut gather = connection.outbox().recycle_gather();
     let accept = |tag_hash| pull.filter.accepts(tag_hash);
     let fetched = shard.shared.store.fetch(cold, accept, &mut gather).await;
-    drop(turn);
+    drop((turn, of_connection));
     match fetched {
         Ok(read) => match look::conclude(&shard, &connection, pull, read, &mut gather) {
             Outcome::Done => {}
