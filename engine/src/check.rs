@@ -13,7 +13,7 @@ use crate::layout::Layout;
 use crate::queue::Registry;
 use crate::recovery::Progress;
 use crate::recovery::files::{self, FoundFile, Problem};
-use crate::store::holder;
+use crate::store::{self, OpenError};
 use companions::Companions;
 use log::LogCheck;
 use reactor::fs::{self, LockFile};
@@ -60,7 +60,7 @@ pub async fn check(
     if !log_dirs.iter().any(|dir| fs::exists(dir)) {
         return Err(CannotCheck::NoStore(request.root.clone()));
     }
-    let _lock = lock(&Layout::new(&config), request.repair)?;
+    let _lock = lock(&Layout::new(&config), request.repair).await?;
     let mut report = Report::default();
     let found = files::segment_bytes(&log_dirs).map_err(CannotCheck::io(&request.root))?;
     let Some(segment_bytes) = found else {
@@ -102,24 +102,24 @@ pub async fn check(
 }
 
 /// Keeps a broker from opening the store meanwhile. A disk that cannot be written to needs no lock.
-fn lock(layout: &Layout, repair: bool) -> Result<Option<LockFile>, CannotCheck> {
-    let path = layout.lock();
-    match fs::lock(&path) {
+async fn lock(layout: &Layout, repair: bool) -> Result<Option<LockFile>, CannotCheck> {
+    match store::lock(layout).await {
         Ok(lock) => Ok(Some(lock)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let holder = holder(&path);
-            Err(CannotCheck::InUse { path, holder })
-        }
-        Err(error)
+        Err(OpenError::InUse { path, holder }) => Err(CannotCheck::InUse { path, holder }),
+        Err(OpenError::Io { source, .. })
             if !repair
                 && matches!(
-                    error.kind(),
+                    source.kind(),
                     io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
                 ) =>
         {
             Ok(None)
         }
-        Err(error) => Err(CannotCheck::io(path)(error)),
+        Err(OpenError::Io { path, source }) => Err(CannotCheck::Io { path, source }),
+        Err(other) => Err(CannotCheck::Io {
+            path: layout.lock(),
+            source: io::Error::other(other),
+        }),
     }
 }
 

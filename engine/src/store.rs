@@ -277,7 +277,7 @@ fn prepare_directories(layout: &Layout) -> Result<(), OpenError> {
 }
 
 /// A process that was killed keeps the lock until its last write is over: for that it is waited.
-async fn lock(layout: &Layout) -> Result<LockFile, OpenError> {
+pub(crate) async fn lock(layout: &Layout) -> Result<LockFile, OpenError> {
     let path = layout.lock();
     let latest = reactor::now() + LOCK_PATIENCE;
     loop {

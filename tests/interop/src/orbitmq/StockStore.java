@@ -42,12 +42,18 @@ public final class StockStore {
 
     public static void main(String[] args) throws Exception {
         Path book = Path.of(args[2]);
-        if (args[0].equals("send")) {
-            send(args[1], book, args[3]);
-        } else {
-            verify(args[1], book);
+        try {
+            if (args[0].equals("send")) {
+                send(args[1], book, args[3]);
+            } else {
+                verify(args[1], book);
+            }
+            System.exit(0);
+        } catch (Throwable failure) {
+            failure.printStackTrace();
+            // The clients' threads would keep the process.
+            System.exit(1);
         }
-        System.exit(0);
     }
 
     private static void send(String namesrv, Path book, String round) throws Exception {
@@ -56,6 +62,7 @@ public final class StockStore {
         producer.setSendMsgTimeout(10_000);
         producer.setRetryTimesWhenSendFailed(10);
         producer.start();
+        waitForBroker(producer);
         List<String> lines = new ArrayList<>();
         MessageQueue one = null;
         for (int n = 0; n < SINGLES; n++) {
@@ -88,6 +95,8 @@ public final class StockStore {
         DefaultMQPullConsumer consumer = consumer(namesrv);
         for (MessageQueue queue : queues(consumer, TOPIC)) {
             long offset = consumer.maxOffset(queue) / 2;
+            // A pull makes the group known.
+            consumer.pull(queue, "*", offset, 1);
             consumer.updateConsumeOffset(queue, offset);
             consumer.getDefaultMQPullConsumerImpl().getOffsetStore().updateConsumeOffsetToBroker(queue, offset, false);
             lines.add("offset " + queue.getQueueId() + " " + offset);
@@ -153,6 +162,22 @@ public final class StockStore {
             }
             check(System.currentTimeMillis() < limit, "not delivered: " + missing);
             Thread.sleep(500);
+        }
+    }
+
+    /** The broker may not be registered yet, and its topics are made by the first send. */
+    private static void waitForBroker(DefaultMQProducer producer) throws Exception {
+        long limit = System.currentTimeMillis() + 60_000;
+        while (true) {
+            try {
+                producer.send(new Message("StockFirst", body("first", 10)));
+                return;
+            } catch (Exception e) {
+                if (System.currentTimeMillis() > limit) {
+                    throw e;
+                }
+                Thread.sleep(500);
+            }
         }
     }
 
