@@ -104,6 +104,7 @@ impl Broker {
         let published = Published::new(Arc::clone(&settings));
         let plan = Plan::of(&settings, reactor::cpu_count());
         check_ports(&settings)?;
+        state::refuse_rocksdb(&settings).map_err(cannot_load(&settings))?;
         let name_server = embedded_name_server(&settings)?;
         let (addresses, inboxes) = mailboxes(plan.shards.len());
         let mut other_cores = OtherCores::default();
@@ -116,10 +117,7 @@ impl Broker {
             &mut other_cores,
         );
         let store = opened.await?;
-        let loaded = state::load(&settings).map_err(|source| StartError::Tables {
-            dir: settings.store_root.join("config"),
-            source,
-        })?;
+        let loaded = state::load(&settings).map_err(cannot_load(&settings))?;
         let shared = Shared {
             settings: published,
             store,
@@ -391,6 +389,11 @@ fn listen(shard: &Rc<Shard>, settings: &Settings) -> Result<Vec<Listeners>, Star
     addresses(settings)
         .map(|address| Listeners::bind(shard, &[address]).map_err(cannot_listen(address)))
         .collect()
+}
+
+fn cannot_load(settings: &Settings) -> impl FnOnce(io::Error) -> StartError {
+    let dir = settings.store_root.join("config");
+    move |source| StartError::Tables { dir, source }
 }
 
 fn cannot_listen(address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {

@@ -33,6 +33,30 @@ pub struct Loaded {
     pub replayed: bool,
 }
 
+/// Where RocketMQ 5 keeps its tables if it was told to use RocksDB for them, and the file every such database has.
+const ROCKSDB_DIRS: [&str; 4] = ["rdb", "topics", "subscriptionGroups", "consumerOffsets"];
+const ROCKSDB_CURRENT: &str = "CURRENT";
+
+/// Fails if the tables are where we cannot read them: starting with empty ones would lose offsets. Before anything of the
+/// store is touched.
+pub fn refuse_rocksdb(settings: &Settings) -> io::Result<()> {
+    let config_dir = settings.store_root.join("config");
+    for name in ROCKSDB_DIRS {
+        let database = config_dir.join(name);
+        if fs::exists(&database.join(ROCKSDB_CURRENT)) {
+            let path = database.display();
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "{path} is a RocksDB database; write the tables as JSON with RocketMQ's `mqadmin rocksDBConfigToJson`, put \
+                     topics.json, subscriptionGroup.json and consumerOffset.json into config, and move the database away"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Blocks; for the start only.
 pub fn load(settings: &Settings) -> io::Result<Loaded> {
     let config_dir = settings.store_root.join("config");
@@ -122,4 +146,28 @@ fn backup(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".bak");
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::settings;
+
+    #[test]
+    fn tables_in_rocksdb_are_refused_by_name_with_the_way_out() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = dir.path().display().to_string();
+        let settings = settings(&[("storePathRootDir", &root)]);
+        let database = dir.path().join("config").join("topics");
+        std::fs::create_dir_all(&database).expect("a temporary directory");
+        assert!(refuse_rocksdb(&settings).is_ok(), "no database is in it");
+        std::fs::write(database.join(ROCKSDB_CURRENT), "MANIFEST-1")
+            .expect("a temporary directory");
+        let refused = refuse_rocksdb(&settings).expect_err("it is a database");
+        let said = refused.to_string();
+        assert!(
+            said.contains("config/topics") && said.contains("rocksDBConfigToJson"),
+            "{said}"
+        );
+    }
 }
