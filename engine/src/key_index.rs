@@ -28,13 +28,10 @@ mod view;
 pub use entry::KeyKind;
 pub use query::{KeyAnswer, KeyQuery};
 
-use crate::layout::Layout;
 use arc_swap::ArcSwap;
 use file::KeyFile;
 use reactor::mailbox::{Receiver, Reply, Sender, channel};
 use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use view::View;
 
@@ -122,12 +119,4 @@ impl Open {
         self.files.retain(|(of, _)| *of >= first);
         self.times = self.times.split_off(&first);
     }
-}
-
-/// The files that belong to the segment at `base` and go when it goes. Blocks.
-pub fn companions_of(layout: &Layout, base: u64) -> io::Result<Vec<PathBuf>> {
-    let of_segment = names::list(layout)?
-        .into_iter()
-        .filter(|name| name.base() == base);
-    Ok(of_segment.map(|name| names::path(layout, name)).collect())
 }

@@ -7,6 +7,7 @@
 
 pub mod blocks;
 mod fetch;
+mod gather;
 
 use crate::queue::Queue;
 use crate::segment::{Hot, Memory, Segment};

@@ -9,10 +9,10 @@ use crate::layout::Layout;
 use crate::queue_index::active::ActiveIndex;
 use crate::window::{BLOCK_BYTES, Window};
 use arc_swap::ArcSwapOption;
-use reactor::{Buffer, File, Mapping, OpenOptions, fs};
+use reactor::{Buffer, File, Mapping, OpenOptions, fs, offload};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One log file of a fixed size.
 pub struct Segment {
@@ -21,6 +21,8 @@ pub struct Segment {
     bytes: u64,
     medium: Medium,
     file: Arc<File>,
+    /// For reads past the page cache, once there was one; `None` where the file system cannot do that.
+    uncached: OnceLock<Option<Arc<File>>>,
     hot: ArcSwapOption<Hot>,
 }
 
@@ -73,6 +75,7 @@ impl Segment {
             bytes,
             medium: medium.clone(),
             file: Arc::new(file),
+            uncached: OnceLock::new(),
             hot: ArcSwapOption::empty(),
         })
     }
@@ -167,6 +170,31 @@ impl Segment {
 
     pub fn file(&self) -> &Arc<File> {
         &self.file
+    }
+
+    /// The file past the page cache, where it is not opened so anyway. For what is durable and not being written.
+    pub async fn uncached(&self) -> Option<Arc<File>> {
+        if matches!(self.medium, Medium::Direct(_)) {
+            return None;
+        }
+        if let Some(known) = self.uncached.get() {
+            return known.clone();
+        }
+        let path = self.path.clone();
+        let opened = offload("open a log segment past the page cache", move || {
+            let options = OpenOptions {
+                read: true,
+                direct: true,
+                ..OpenOptions::default()
+            };
+            File::open(&path, options)
+        })
+        .await;
+        let file = opened
+            .inspect_err(|error| tracing::debug!(%error, path = %self.path.display(), "cold log is read through the page cache"))
+            .ok()
+            .map(Arc::new);
+        self.uncached.get_or_init(|| file).clone()
     }
 
     /// The memory and the index, while the segment is hot.

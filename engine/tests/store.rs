@@ -3,6 +3,7 @@
 mod store {
     pub mod basics;
     pub mod check;
+    pub mod cold;
     pub mod companions;
     pub mod crash;
     pub mod imported;

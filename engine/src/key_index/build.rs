@@ -11,13 +11,13 @@ use super::merge::{Merge, Needs};
 use super::names::{self, Name};
 use super::stretch::{STRETCH_BYTES, Stretch};
 use super::view::{Memory, Part};
+use crate::LogOffset;
 use crate::flush::Flusher;
 use crate::layout::Layout;
 use crate::queue_index::companion::{give_name, unfinished};
 use crate::queue_index::part::Damage;
 use crate::segment::Segment;
 use crate::store::Store;
-use crate::{Config, LogOffset};
 use reactor::{File, OpenOptions, fs, offload};
 use std::io;
 use std::path::PathBuf;
@@ -179,13 +179,13 @@ impl Build {
     }
 
     /// Writes a run if there is enough for one.
-    pub(crate) async fn spill_if_due(&mut self, place: &Place, config: &Config) -> io::Result<()> {
+    pub(crate) async fn spill_if_due(&mut self, place: &Place) -> io::Result<()> {
         let entries: usize = self.memory.iter().map(|memory| memory.entries.len()).sum();
         let Some(oldest) = self.memory.first() else {
             return Ok(());
         };
         let log_bytes = self.read_to() - oldest.from;
-        if entries >= RUN_ENTRIES || log_bytes >= config.part_bytes {
+        if entries >= RUN_ENTRIES || log_bytes >= place.store.config().part_bytes {
             self.spill(place).await?;
         }
         if self.runs.len() >= RUNS_MAX {

@@ -184,7 +184,7 @@ pub mod tests {
         assert_ne!(hasher.hash(KeyKind::Tag, b"4711"), KEY_4711);
     }
 
-    const KEY_4711: u64 = 0;
+    const KEY_4711: u64 = 5_462_921_519_061_098_390;
 
     proptest! {
         #[test]

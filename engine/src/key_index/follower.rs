@@ -203,9 +203,9 @@ impl Follower {
         let live = &mut state.live;
         let base = live.segment().base();
         if !live.is_full() {
+            // First: while the disk is full nothing more gathers in memory.
+            live.spill_if_due(&self.place).await?;
             live.step(&self.place.store, released).await?;
-            live.spill_if_due(&self.place, self.place.store.config())
-                .await?;
             return Ok(true);
         }
         if state.sealed.last().is_none_or(|last| last.base != base) {
@@ -261,9 +261,8 @@ impl Follower {
     async fn rebuild_step(&self, build: &mut Build) -> io::Result<bool> {
         let end = build.segment().end();
         if !build.is_full() {
+            build.spill_if_due(&self.place).await?;
             build.step(&self.place.store, end).await?;
-            let config = self.place.store.config();
-            build.spill_if_due(&self.place, config).await?;
             return Ok(false);
         }
         build.seal(&self.place, &|| self.stopping.get()).await

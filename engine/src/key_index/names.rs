@@ -20,14 +20,6 @@ pub enum Name {
     Run { base: u64, number: u32 },
 }
 
-impl Name {
-    pub fn base(&self) -> u64 {
-        match self {
-            Name::Sealed { base } | Name::Run { base, .. } => *base,
-        }
-    }
-}
-
 /// What the name of a file in the companions' directory says; `None` if it is none of ours.
 pub fn parse(name: &str) -> Option<Name> {
     if let Some(base) = name.strip_suffix(SEALED_SUFFIX) {

@@ -94,6 +94,8 @@ struct Search<'a> {
     /// Newest first.
     found: Vec<Vec<u8>>,
     found_bytes: usize,
+    /// The next older one did not fit.
+    is_closed: bool,
     searched_from: u64,
     last_ms: i64,
     is_partial: bool,
@@ -113,6 +115,7 @@ impl<'a> Search<'a> {
             deadline,
             found: Vec::new(),
             found_bytes: 0,
+            is_closed: false,
             searched_from: 0,
             last_ms: 0,
             is_partial: false,
@@ -167,7 +170,7 @@ impl<'a> Search<'a> {
     }
 
     fn is_full(&self) -> bool {
-        self.found.len() >= self.query.messages_max || self.found_bytes >= self.query.bytes_max
+        self.is_closed || self.found.len() >= self.query.messages_max
     }
 
     fn base_of(&self, log_offset: u64) -> Result<u64, Ended> {
@@ -217,6 +220,7 @@ impl<'a> Search<'a> {
                 || newest.len() > 1 && bytes > self.query.bytes_max
             {
                 bytes -= newest.pop_front().map_or(0, |record| record.len());
+                self.is_closed = true;
             }
         }
         self.found_bytes = bytes;
@@ -305,10 +309,15 @@ impl<'a> Search<'a> {
             };
             let in_range = entry.delta_ms != DELTA_SATURATED
                 || (self.query.begin_ms..=self.query.end_ms).contains(&record.store_ms);
-            if in_range && matches(&record, self.query) {
-                self.found_bytes += bytes.len();
-                self.found.push(bytes);
+            if !in_range || !matches(&record, self.query) {
+                continue;
             }
+            if !self.found.is_empty() && self.found_bytes + bytes.len() > self.query.bytes_max {
+                self.is_closed = true;
+                break;
+            }
+            self.found_bytes += bytes.len();
+            self.found.push(bytes);
         }
         Ok(())
     }

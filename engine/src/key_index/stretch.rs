@@ -83,7 +83,7 @@ impl Stretch {
                 done += step;
                 continue;
             }
-            let on_disk = (store.log().on_disk().0 - base).min(to);
+            let on_disk = store.log().on_disk().0.saturating_sub(base).min(to);
             if on_disk <= at - base {
                 reactor::yield_now().await; // too many readers at once
                 continue;

@@ -3,7 +3,7 @@
 //! Every record is checked to be the one its entry means before it is handed on. A sealed index that turns out
 //! to be damaged is rebuilt from the log, and the read tried again.
 
-use super::{Cold, Pick, Picker, Read, add_slice, find_hot, outside};
+use super::{Cold, Pick, Picker, Read, find_hot, outside};
 use crate::queue::Queue;
 use crate::queue_index::Place;
 use crate::queue_index::sealed::Sealed;
@@ -12,7 +12,7 @@ use crate::segments::List;
 use crate::store::Store;
 use crate::{LogOffset, QueueOffset};
 use protocol::record::{self, View};
-use reactor::{Gather, Source};
+use reactor::Gather;
 use std::io;
 use std::sync::Arc;
 
@@ -57,9 +57,12 @@ impl Store {
                 !places.is_empty(),
                 "below the queue's end there is an entry"
             );
+            let list = self.log().segments().load();
             for place in &places {
-                // After a restart the tail comes from the disk, but it is still the tail.
-                let in_memory = place.log_offset.0 >= tail;
+                let at = place.log_offset.0;
+                // After a restart the tail comes from the disk, but it is still the tail. What was read ahead is in
+                // memory as it would be in RocketMQ's page cache.
+                let in_memory = at >= tail || self.blocks().is_near(&list, at);
                 match picker.offer(place.bytes, place.tag_hash, in_memory, &mut accept) {
                     Pick::Full => break 'picking,
                     Pick::Skip => {}
@@ -68,7 +71,10 @@ impl Store {
             }
             step = (2 * step).min(STEP_ENTRIES_MAX);
         }
-        self.gather(&wanted, into).await?;
+        for left_out in self.gather(&wanted, into).await? {
+            picker.messages -= 1;
+            picker.bytes -= u64::from(left_out.bytes);
+        }
         Ok(picker.outcome())
     }
 
@@ -89,7 +95,8 @@ impl Store {
             return Ok(None);
         }
         bytes = self.bytes_at(&list, at.0, header.total).await?;
-        Ok(View::parse(&bytes).is_ok().then_some(bytes))
+        let is_whole = |view: View<'_>| view.check_body().is_ok();
+        Ok(View::parse(&bytes).is_ok_and(is_whole).then_some(bytes))
     }
 
     /// Where the message at `offset` lies; `None` outside the queue.
@@ -197,45 +204,8 @@ impl Store {
         }
     }
 
-    /// Adds the records at `places` to `into`, in order.
-    async fn gather(&self, places: &[Place], into: &mut Gather) -> io::Result<()> {
-        let list = self.log().segments().load_full();
-        let mut extents: Vec<(super::blocks::Extent, usize)> = Vec::new();
-        for (number, place) in places.iter().enumerate() {
-            let end = place.log_offset.0 + u64::from(place.bytes);
-            let mut at = place.log_offset.0;
-            let mut header = Vec::with_capacity(record::SYS_FLAG_AT);
-            while at < end {
-                let known = extents
-                    .iter()
-                    .rev()
-                    .find(|(extent, _)| (extent.from..extent.end()).contains(&at));
-                let (extent, source) = match known {
-                    Some((extent, source)) => (extent.clone(), *source),
-                    None => {
-                        let dense = wanted_after(&places[number..], at);
-                        let blocks = self.blocks();
-                        let extent = blocks.read(self.log(), &list, at, end - at, dense).await?;
-                        let source = into.sources.len();
-                        into.sources.push(Source::Buffer(extent.buffer.clone()));
-                        extents.push((extent.clone(), source));
-                        (extent, source)
-                    }
-                };
-                let bytes = extent.bytes_from(at);
-                let len = bytes.len().min((end - at) as usize);
-                let missing = record::SYS_FLAG_AT - header.len();
-                header.extend_from_slice(&bytes[..len.min(missing)]);
-                add_slice(into, source, at - extent.from, len as u32);
-                at += len as u64;
-            }
-            check_header(&header, place)?;
-        }
-        Ok(())
-    }
-
     /// A copy of `len` bytes of the log.
-    async fn bytes_at(&self, list: &List, log_offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    async fn bytes_at(&self, list: &Arc<List>, log_offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
             let at = log_offset + bytes.len() as u64;
@@ -295,36 +265,6 @@ async fn in_sealed(
     }
     let from = (offset - run.first) as u32;
     Ok(Some(sealed.places(run, from, count).await?))
-}
-
-/// How many bytes of the block that holds `at` the coming places want.
-fn wanted_after(places: &[Place], at: u64) -> u64 {
-    let block_end = at + super::blocks::BLOCK_BYTES;
-    places
-        .iter()
-        .take_while(|place| place.log_offset.0 < block_end)
-        .map(|place| u64::from(place.bytes))
-        .sum()
-}
-
-fn check_header(header: &[u8], place: &Place) -> io::Result<()> {
-    let fits = record::len_at(header).is_ok_and(|found| {
-        !found.is_blank()
-            && found.total == place.bytes as usize
-            && u64_at(header, record::LOG_OFFSET_AT) == place.log_offset.0
-    });
-    if fits {
-        return Ok(());
-    }
-    let at = place.log_offset.0;
-    tracing::error!(
-        log_offset = at,
-        "the log does not hold the record its index names"
-    );
-    Err(io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("no record at log offset {at}"),
-    ))
 }
 
 fn is_damage(error: &io::Error) -> bool {

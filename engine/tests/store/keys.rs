@@ -272,7 +272,7 @@ fn messages_are_found_while_the_log_grows_after_it_has_and_after_a_restart() {
 #[test]
 fn without_its_files_the_index_is_made_again_and_nothing_is_missed_meanwhile() {
     on_both(|root| async move {
-        let log = filled(&root, 500).await;
+        let log = filled(&root, 300).await;
         for path in files(&root, ".keys").iter().chain(&files(&root, ".keyrun")) {
             fs::remove_file(path).expect("just listed");
         }
@@ -287,7 +287,7 @@ fn without_its_files_the_index_is_made_again_and_nothing_is_missed_meanwhile() {
 #[test]
 fn a_file_damaged_anywhere_is_noticed_and_made_again() {
     on_both(|root| async move {
-        let log = filled(&root, 500).await;
+        let log = filled(&root, 300).await;
         for round in 0..3 {
             for path in files(&root, ".keys").iter().chain(&files(&root, ".keyrun")) {
                 let bytes = fs::read(path).expect("just listed").len() as u64;
@@ -303,7 +303,7 @@ fn a_file_damaged_anywhere_is_noticed_and_made_again() {
 #[test]
 fn a_file_damaged_while_the_store_is_open_is_made_again_by_the_query_that_meets_it() {
     on_both(|root| async move {
-        let log = filled(&root, 500).await;
+        let log = filled(&root, 300).await;
         let broker = Broker::open(config(&root)).await;
         check(&broker.store, &log).await;
         for path in files(&root, ".keys").iter().chain(&files(&root, ".keyrun")) {

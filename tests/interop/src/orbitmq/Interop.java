@@ -20,6 +20,7 @@ import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.client.exception.MQBrokerException;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
@@ -49,6 +50,7 @@ public final class Interop {
         checks.put("orderly consumption keeps each queue's order", Interop::orderly);
         checks.put("lite pull consumer commits and goes on", Interop::litePull);
         checks.put("delay level 1 arrives after one second, not before", Interop::delay);
+        checks.put("messages are found by key, unique key and place", Interop::byKey);
         checks.put("a too large message is refused, the connection lives", Interop::tooLarge);
         checks.put("SIGTERM: exit code 0 and everything kept", () -> restart(true));
         checks.put("SIGKILL: everything acknowledged is kept", () -> restart(false));
@@ -190,6 +192,30 @@ public final class Interop {
         long after = System.currentTimeMillis() - sentAt;
         check(body(got).equals("later") && after >= 1000, "after " + after + " ms");
         check(got.getTopic().equals(topic), "its own topic: " + got);
+    }
+
+    private static void byKey() throws Exception {
+        String topic = fresh("Topic");
+        DefaultMQProducer p = producer();
+        long begin = System.currentTimeMillis() - 1000;
+        List<SendResult> results = new ArrayList<>();
+        for (int i = 0; i < 12; i++) {
+            Message m = message(topic, "A", "m" + i);
+            m.setKeys(List.of("all", "k" + i % 4));
+            results.add(p.send(m));
+        }
+        List<MessageExt> found = p.queryMessage(topic, "k1", 32, begin, begin + 60_000).getMessageList();
+        check(found.stream().map(Interop::body).toList().equals(List.of("m1", "m5", "m9")), "by key: " + found);
+        found = p.queryMessage(topic, "all", 2, begin, begin + 60_000).getMessageList();
+        check(found.stream().map(Interop::body).toList().equals(List.of("m10", "m11")), "the newest two: " + found);
+        check(body(p.viewMessage(topic, results.get(7).getMsgId())).equals("m7"), "by unique key");
+        check(body(p.viewMessage(topic, results.get(8).getOffsetMsgId())).equals("m8"), "by place");
+        try {
+            p.queryMessage(topic, "k9", 32, begin, begin + 60_000);
+            throw new AssertionError("an unknown key was found");
+        } catch (MQClientException expected) {
+            // no message
+        }
     }
 
     private static void tooLarge() throws Exception {
