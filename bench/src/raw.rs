@@ -54,7 +54,6 @@ pub struct Settings {
     pub space: Space,
     pub commit_bytes: usize,
     pub messages_per_commit: f64,
-    pub pipeline: u8,
     pub duration: Duration,
 }
 
@@ -85,62 +84,64 @@ fn at_least_one(text: &str) -> std::result::Result<f64, String> {
 pub fn run(command: Raw) -> Result<()> {
     let file_bytes = command.file_mib << 20;
     disk::demand_room(&command.dir, file_bytes)?;
-    let mut limits = Vec::new();
-    for &pipeline in &command.pipeline {
-        let settings = Settings {
-            file_bytes,
-            space: command.space,
-            commit_bytes: (f64::from(command.message) * command.per_commit).round() as usize,
-            messages_per_commit: command.per_commit,
-            pipeline,
-            duration: Duration::from_secs_f64(command.duration),
-        };
-        let limit = measure(&command.dir, &settings)?;
+    let settings = Settings {
+        file_bytes,
+        space: command.space,
+        commit_bytes: (f64::from(command.message) * command.per_commit).round() as usize,
+        messages_per_commit: command.per_commit,
+        duration: Duration::from_secs_f64(command.duration),
+    };
+    let limits = measure(&command.dir, &settings, &command.pipeline)?;
+    for limit in &limits {
         println!("{limit}");
-        limits.push(limit);
     }
     write_json(command.json.as_deref(), &limits)
 }
 
 /// The best that any of these many commits under way reach: the limit itself.
 pub fn best_of(folder: &Path, settings: &Settings, pipelines: &[u8]) -> Result<Limit> {
-    let mut best: Option<Limit> = None;
-    for &pipeline in pipelines {
-        let settings = Settings {
-            pipeline,
-            ..*settings
-        };
-        let limit = measure(folder, &settings)?;
-        if best
-            .as_ref()
-            .is_none_or(|best| limit.commits_per_second > best.commits_per_second)
-        {
-            best = Some(limit);
-        }
-    }
-    best.ok_or_else(|| Error::Failed("no pipeline to measure".into()))
+    let limits = measure(folder, settings, pipelines)?;
+    let by_rate = |a: &Limit, b: &Limit| a.commits_per_second.total_cmp(&b.commits_per_second);
+    limits
+        .into_iter()
+        .max_by(by_rate)
+        .ok_or_else(|| Error::Failed("no pipeline to measure".into()))
 }
 
-pub fn measure(folder: &Path, settings: &Settings) -> Result<Limit> {
-    let commit_bytes = 1..=COMMIT_BYTES_MAX;
-    if !(1..=PIPELINE_MAX).contains(&settings.pipeline)
-        || !commit_bytes.contains(&settings.commit_bytes)
-    {
+/// One after the other over one file; space that was never written is made anew for each.
+pub fn measure(folder: &Path, settings: &Settings, pipelines: &[u8]) -> Result<Vec<Limit>> {
+    let may_be = |pipeline: &u8| (1..=PIPELINE_MAX).contains(pipeline);
+    if !pipelines.iter().all(may_be) || !(1..=COMMIT_BYTES_MAX).contains(&settings.commit_bytes) {
         return Err(Error::Failed(format!(
             "raw writes take 1 to {PIPELINE_MAX} commits under way of at most {} MiB",
             COMMIT_BYTES_MAX >> 20
         )));
     }
-    let scratch = Scratch(folder.join(FILE_NAME));
-    disk::prepare(&scratch.0, settings.file_bytes, settings.space)?;
-    let file = open_direct(&scratch.0, true).map_err(Error::io("opening the raw file"))?;
+    let mut scratch = None;
+    let mut limits = Vec::new();
+    for &pipeline in pipelines {
+        if scratch.is_none() || settings.space == Space::Unwritten {
+            drop(scratch.take());
+            let fresh = Scratch(folder.join(FILE_NAME));
+            disk::prepare(&fresh.0, settings.file_bytes, settings.space)?;
+            scratch = Some(fresh);
+        }
+        let path = &scratch.as_ref().expect("just made").0;
+        limits.push(measure_one(path, settings, pipeline)?);
+    }
+    Ok(limits)
+}
+
+fn measure_one(path: &Path, settings: &Settings, pipeline: u8) -> Result<Limit> {
+    let file = open_direct(path, true).map_err(Error::io("opening the raw file"))?;
     let buffer = Aligned::random(settings.commit_bytes + 2 * BLOCK_BYTES);
     // Each commit under way has a shared block and the rest.
-    let ring = Ring::new(2 * u32::from(settings.pipeline), vec![buffer])
-        .map_err(Error::io("setting up a ring"))?;
+    let ring =
+        Ring::new(2 * u32::from(pipeline), vec![buffer]).map_err(Error::io("setting up a ring"))?;
     Writer {
         file: &file,
         ring,
+        pipeline,
         tail: Tail::new(settings.file_bytes),
         clock: Clock::start(),
         began_ns: VecDeque::new(),
@@ -163,6 +164,7 @@ impl Drop for Scratch {
 struct Writer<'a> {
     file: &'a std::fs::File,
     ring: Ring,
+    pipeline: u8,
     tail: Tail,
     clock: Clock,
     /// When each commit under way was started.
@@ -193,7 +195,7 @@ impl Writer<'_> {
         let commits_per_second = commits as f64 / took.as_secs_f64();
         Ok(Limit {
             space: settings.space,
-            pipeline: settings.pipeline,
+            pipeline: self.pipeline,
             commit_bytes: settings.commit_bytes,
             messages_per_commit: settings.messages_per_commit,
             commits_per_second,
@@ -205,7 +207,7 @@ impl Writer<'_> {
 
     /// Starts what may be under way and takes one answer.
     fn turn(&mut self, settings: &Settings) -> std::io::Result<()> {
-        while self.tail.under_way() < usize::from(settings.pipeline) {
+        while self.tail.under_way() < usize::from(self.pipeline) {
             self.began_ns.push_back(self.clock.now_ns());
             if let Some(piece) = self.tail.start(settings.commit_bytes) {
                 self.write(piece)?;
@@ -263,7 +265,6 @@ mod tests {
             space: Space::Written,
             commit_bytes: 5000,
             messages_per_commit: 5.0,
-            pipeline: 2,
             duration: Duration::from_millis(50),
         };
         let can = open_direct(&folder.path().join(FILE_NAME), true).is_ok()
@@ -284,9 +285,8 @@ mod tests {
             space: Space::Written,
             commit_bytes: 4096,
             messages_per_commit: 4.0,
-            pipeline: 9,
             duration: Duration::ZERO,
         };
-        assert!(measure(Path::new("."), &settings).is_err());
+        assert!(measure(Path::new("."), &settings, &[1, 9]).is_err());
     }
 }

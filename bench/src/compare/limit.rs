@@ -65,7 +65,6 @@ impl Limits {
             space: Space::Written,
             commit_bytes: commit_bytes.round() as usize,
             messages_per_commit,
-            pipeline: 1,
             duration: self.window,
         };
         let pipelines = possible(sample.case.in_flight().unwrap_or(1), messages_per_commit);
