@@ -51,26 +51,31 @@ fn converse(stream: UnixStream, disk: &Mutex<Disk>, notifier: &Notifier) -> io::
 }
 
 fn obey(command: Command, disk: &Mutex<Disk>, notifier: &Notifier) -> Result<String, String> {
-    let damaged = match &command {
-        Command::Flip(flip) => Some(flip.path.clone()),
-        Command::Bad(bad) => Some(bad.path.clone()),
-        _ => None,
+    let mut damaged = match &command {
+        Command::Flip(flip) => vec![flip.path.clone()],
+        Command::Bad(bad) => vec![bad.path.clone()],
+        _ => Vec::new(),
     };
-    let (done, inode) = {
+    let (done, inodes) = {
         let mut disk = disk.lock().expect("no operation panics");
-        let inode = damaged.as_ref().map(|path| {
+        if command == Command::Clear {
+            damaged = disk.damaged();
+        }
+        let find = |path: &String| {
             let found = disk.names().live().find(path);
             found.map(|(id, _)| inode_number(id, disk.cuts()))
-        });
-        (disk.command(command), inode)
+        };
+        let inodes: Vec<_> = damaged.iter().map(find).collect();
+        if command != Command::Clear && inodes.contains(&None) {
+            return Err(format!("there is no {}", damaged.join(" ")));
+        }
+        (disk.command(command), inodes)
     };
-    // What the kernel still has in memory would hide the damage.
-    match inode {
-        Some(Some(inode)) => notifier
+    // What the kernel still has in memory would hide the damage, or go on showing it.
+    for inode in inodes.into_iter().flatten() {
+        notifier
             .inval_inode(inode, 0, 0)
-            .map_err(|error| error.to_string())?,
-        Some(None) => return Err(format!("there is no {}", damaged.unwrap_or_default())),
-        None => {}
+            .map_err(|error| error.to_string())?;
     }
     done.map_err(|errno| io::Error::from_raw_os_error(errno).to_string())
 }

@@ -108,6 +108,11 @@ impl Disk {
         self.faults.delay(op)
     }
 
+    /// Paths of files that are read otherwise than they are written.
+    pub fn damaged(&self) -> Vec<String> {
+        self.faults.damaged()
+    }
+
     pub fn names(&self) -> &Names {
         &self.names
     }

@@ -48,6 +48,13 @@ impl Faults {
         };
     }
 
+    /// Paths of files that are read otherwise than they are written.
+    pub fn damaged(&self) -> Vec<String> {
+        let bad = self.bad.iter().map(|bad| bad.path.clone());
+        bad.chain(self.flips.iter().map(|flip| flip.path.clone()))
+            .collect()
+    }
+
     pub fn add_rule(&mut self, rule: Rule) {
         self.rules.push(rule);
     }

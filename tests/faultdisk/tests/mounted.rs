@@ -111,6 +111,9 @@ fn errors_reach_who_writes_syncs_and_reads() {
     mount.ask("fail fsync EIO log 1");
     assert_eq!(errno(file.sync_data()), Some(libc::EIO));
     assert_eq!(errno(file.sync_data()), None);
+    mount.ask("fail fsync EIO log 1");
+    let durable = mount.open("log", libc::O_DSYNC);
+    assert_eq!(errno(durable.write_all_at(&[1], 0)), Some(libc::EIO));
     mount.ask("fail write ENOSPC log");
     let mapping = Shared::of(&file, 8192);
     mapping.fill(0..1, 3);
@@ -126,6 +129,9 @@ fn errors_reach_who_writes_syncs_and_reads() {
     mount.ask("flip log 4097 3");
     file.read_exact_at(&mut page, 4096).expect("readable again");
     assert_eq!(page[..3], [1, 1 ^ 8, 1]);
+    mount.ask("clear");
+    file.read_exact_at(&mut page, 4096).expect("well");
+    assert_eq!(page[..3], [1, 1, 1], "nobody remembers the damage");
 }
 
 #[test]

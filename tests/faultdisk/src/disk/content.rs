@@ -199,9 +199,18 @@ impl Disk {
         Ok(bytes.len())
     }
 
-    /// A write through a handle opened with O_DSYNC has come to its end.
+    /// A write that is to be durable by itself has come to its end: it is a sync as well, and fails as one.
     pub fn write_is_durable(&mut self, id: Id, offset: u64, len: u64) -> Result<()> {
+        let fate = self.fate(Op::Fsync, id);
         let content = self.files.get_mut(&id).ok_or(libc::ESTALE)?;
+        match fate {
+            Fate::Errno(errno) => return Err(errno),
+            Fate::Lose(lost) => {
+                content.lose().map_err(errno)?;
+                return Err(lost);
+            }
+            Fate::Fine | Fate::Short => {}
+        }
         content.undo.range_synced(offset, len);
         self.counts.durable_writes += 1;
         self.record(|| Event::SyncRange { id, offset, len })
