@@ -14,7 +14,7 @@ use crate::segment::{Medium, Memory, Segment};
 use crate::window::BLOCK_BYTES;
 use protocol::record;
 use reactor::{Buffer, Mapping, Notify, fs, offload};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +36,10 @@ pub(crate) struct Ahead {
     distance_bytes: u64,
     /// Zeros are written ahead of the tail.
     writes_zeros: bool,
+    /// A job is being done.
+    is_busy: Cell<bool>,
+    /// No further job is begun.
+    is_stopped: Cell<bool>,
     state: RefCell<State>,
     /// Something to do.
     wake: Notify,
@@ -96,6 +100,8 @@ impl Ahead {
             segment_bytes: segment.bytes(),
             distance_bytes: config.touch_ahead_bytes.max(STEP_BYTES),
             writes_zeros,
+            is_busy: Cell::new(false),
+            is_stopped: Cell::new(false),
             state: RefCell::new(State {
                 segment,
                 position,
@@ -187,6 +193,7 @@ impl Ahead {
     pub async fn run(self: Rc<Ahead>) {
         loop {
             let job = self.job(&self.state.borrow());
+            self.is_busy.set(!matches!(job, Job::None));
             match job {
                 Job::Touch { from, to } => self.touch(from, to).await,
                 Job::Create { base } => self.create(base).await,
@@ -201,11 +208,24 @@ impl Ahead {
                     continue;
                 }
             }
+            self.is_busy.set(false);
             self.done.notify();
         }
     }
 
+    /// Ends what is being done, and begins nothing more: zeros that are on their way must not land on what is written
+    /// after the next start.
+    pub async fn settle(&self) {
+        self.is_stopped.set(true);
+        while self.is_busy.get() {
+            self.done.notified().await;
+        }
+    }
+
     fn job(&self, state: &State) -> Job {
+        if self.is_stopped.get() {
+            return Job::None;
+        }
         let ahead = state.position + self.distance_bytes / 2;
         if state.touched < ahead.max(state.wanted).min(self.segment_bytes) {
             let from = state
@@ -222,9 +242,9 @@ impl Ahead {
     }
 
     async fn touch(&self, from: u64, to: u64) {
-        let (segment, stale, bounded) = {
+        let (segment, stale) = {
             let state = self.state.borrow();
-            (state.segment.clone(), state.stale, state.bounded)
+            (state.segment.clone(), state.stale)
         };
         let base = segment.base();
         let hot = segment.hot().as_ref().expect("the tail is hot").clone();
@@ -250,11 +270,12 @@ impl Ahead {
             Ok(Touched::StaleZeroed) => self.flusher.sync_segment(&segment).await,
             other => other.map(drop),
         };
-        // Touching is a help; only what had to be checked must not be passed.
-        if let Err(error) = &touched {
-            tracing::warn!(%error, from, to, "touching pages of the commit log failed");
-            if bounded {
-                reactor::sleep(RETRY).await;
+        // Touching is a help, and the log's own writes will tell; only what may be stale must not be passed.
+        if let Err(error) = touched {
+            tracing::warn!(%error, from, to, "preparing the log ahead of its tail failed");
+            if stale {
+                self.flusher.failed("preparing", &segment, error);
+                self.is_stopped.set(true);
                 return;
             }
         }

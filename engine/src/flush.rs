@@ -119,6 +119,11 @@ impl Flusher {
         }
     }
 
+    /// Something else that the log depends on went wrong: nothing more is accepted.
+    pub fn failed(&self, op: &'static str, segment: &Segment, error: io::Error) {
+        self.watermarks.failed(op, segment.path(), error);
+    }
+
     /// Resumes when no I/O of the flusher is in flight; none is started before the caller suspends again.
     pub async fn settle(&self) {
         match &self.body {

@@ -136,7 +136,7 @@ pub async fn recover(
 }
 
 /// The files of the log; refuses by name what does not belong there. Blocks.
-fn find_files(config: &Config, layout: &Layout) -> Result<Files, OpenError> {
+pub(crate) fn find_files(config: &Config, layout: &Layout) -> Result<Files, OpenError> {
     let mut found = files::find(layout.log_dirs(), config.segment_bytes)
         .map_err(OpenError::io(layout.root()))?;
     for problem in std::mem::take(&mut found.problems) {

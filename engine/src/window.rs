@@ -179,6 +179,11 @@ impl Window {
         into.copy_from_slice(bytes);
     }
 
+    /// As much as lies together wherever it begins, in whole blocks.
+    pub fn write_bytes_max(&self) -> u64 {
+        block_of(self.memory.piece_bytes_max() as u64)
+    }
+
     /// Where whole blocks of the log lie.
     pub fn part(&self, from: u64, len: u64) -> LoopedPart {
         LoopedPart {
@@ -211,6 +216,7 @@ mod tests {
         store: [1; 16],
         boot: [2; 16],
         segment_bytes: 1 << 20,
+        generation: 1,
     };
 
     fn window(end: u64, block: &[u8]) -> Window {

@@ -312,8 +312,12 @@ impl Writer {
         self.keeper.keys().stop().await;
         // A sync must not be cancelled: its error would be lost.
         self.flusher.settle().await;
+        self.ahead.settle().await;
         self.stop_tasks();
         self.flusher.sync_to(self.store.log().written()).await?;
+        if let Some(why) = self.store.log().poison() {
+            return Err(io::Error::other(why.to_string()));
+        }
         self.publish();
         self.keeper.finish().await;
         self.ahead.tidy().await;

@@ -11,7 +11,7 @@ use std::ffi::CString;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::ptr::{self, NonNull};
@@ -36,6 +36,8 @@ pub struct LoopedMemory {
     mapped: usize,
     head: NonNull<u8>,
     head_bytes: usize,
+    /// Locked, if the memory has a name: it is one process's at a time.
+    _file: OwnedFd,
 }
 
 // SAFETY: plain shared memory that any thread may reach; access goes through unsafe functions with their own rules.
@@ -62,10 +64,11 @@ impl LoopedMemory {
             }
             None => create_file(path, len + head_bytes)?,
         };
-        LoopedMemory::map(fd.as_fd(), len, head_bytes)
+        LoopedMemory::map(fd, len, head_bytes)
     }
 
-    /// The memory another process left under this name; `None` if there is none, or none that can be ours. Blocks.
+    /// The memory another process left under this name; `None` if there is none. `WouldBlock` if
+    /// somebody has it, `PermissionDenied` if it is not this user's alone. Blocks.
     pub fn find(path: &Path, head_bytes: usize) -> io::Result<Option<LoopedMemory>> {
         let found = match core::sim() {
             Some(core) => sim::fs::find_memory(&core, path)?,
@@ -78,14 +81,14 @@ impl LoopedMemory {
         if len == 0 || !len.is_multiple_of(ALIGNMENT_BYTES) {
             return Ok(None);
         }
-        LoopedMemory::map(fd.as_fd(), len, head_bytes).map(Some)
+        LoopedMemory::map(fd, len, head_bytes).map(Some)
     }
 
     /// Memory without a name: it ends with the process. Blocks.
     pub fn anonymous(len: usize, head_bytes: usize) -> io::Result<LoopedMemory> {
         check_sizes(len, head_bytes);
         let fd = memory_file(len + head_bytes)?;
-        LoopedMemory::map(fd.as_fd(), len, head_bytes)
+        LoopedMemory::map(fd, len, head_bytes)
     }
 
     /// Takes the name away; the memory is given back when its last user is gone. Blocks.
@@ -112,7 +115,7 @@ impl LoopedMemory {
         }
     }
 
-    fn map(fd: BorrowedFd<'_>, len: usize, head_bytes: usize) -> io::Result<LoopedMemory> {
+    fn map(fd: OwnedFd, len: usize, head_bytes: usize) -> io::Result<LoopedMemory> {
         let overhang = overhang(len);
         let mapped_bytes = len + overhang;
         let reserved = mapped_bytes + HUGE_PAGE_BYTES;
@@ -142,6 +145,7 @@ impl LoopedMemory {
             mapped: mapped_bytes,
             head: NonNull::new(head).expect(not_null),
             head_bytes,
+            _file: fd,
         })
     }
 
@@ -295,6 +299,7 @@ fn create_file(path: &Path, bytes: usize) -> io::Result<OwnedFd> {
         // SAFETY: the descriptor is open.
         let answer = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) };
         if answer == 0 {
+            lock_file(&file)?;
             return Ok(file.into());
         }
         let error = io::Error::last_os_error();
@@ -318,12 +323,25 @@ fn find_file(path: &Path) -> io::Result<Option<(OwnedFd, usize)>> {
     };
     let metadata = file.metadata()?;
     // SAFETY: plain query.
-    let own = metadata.uid() == unsafe { libc::geteuid() };
+    let user = unsafe { libc::geteuid() };
+    let own = metadata.uid() == user || user == 0;
     if !own || !metadata.is_file() || metadata.permissions().mode() & 0o077 != 0 {
-        return Ok(None);
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is not a file of this user alone",
+        ));
     }
+    lock_file(&file)?;
     let bytes = usize::try_from(metadata.len()).map_err(io::Error::other)?;
     Ok(Some((file.into(), bytes)))
+}
+
+fn lock_file(file: &fs::File) -> io::Result<()> {
+    // SAFETY: flock only takes the descriptor, which is open.
+    match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn file_system_magic(directory: &Path) -> io::Result<libc::c_long> {
@@ -386,7 +404,19 @@ mod tests {
         let path = directory.path().join("memory");
         drop(LoopedMemory::create(&path, LEN, HEAD).unwrap());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(LoopedMemory::find(&path, HEAD).unwrap().is_none());
+        let found = LoopedMemory::find(&path, HEAD).unwrap_err();
+        assert_eq!(found.kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn memory_that_somebody_has_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory");
+        let held = LoopedMemory::create(&path, LEN, HEAD).unwrap();
+        let found = LoopedMemory::find(&path, HEAD).unwrap_err();
+        assert_eq!(found.kind(), io::ErrorKind::WouldBlock);
+        drop(held);
+        assert!(LoopedMemory::find(&path, HEAD).unwrap().is_some());
     }
 
     #[test]

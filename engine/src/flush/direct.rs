@@ -48,8 +48,12 @@ impl Direct {
         let config = watermarks.store.config();
         let end = log.on_disk().0;
         Direct {
+            schedule: RefCell::new(Schedule::new(
+                config.segment_bytes,
+                end,
+                window.write_bytes_max(),
+            )),
             window,
-            schedule: RefCell::new(Schedule::new(config.segment_bytes, end)),
             wanted: Cell::new(end),
             is_urgent: log.release_at() != ReleaseAt::Written,
             is_durable: config.sync_flush,
@@ -183,6 +187,8 @@ impl Direct {
             }
         }
         self.progress.notify_all();
+        // Whoever wrote it may stop here, and a worker have found nothing while it was in flight.
+        self.work.notify();
     }
 
     fn landed(&self, watermarks: &Watermarks, write: Write) {

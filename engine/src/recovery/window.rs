@@ -1,11 +1,14 @@
 //! The window across lives: what a killed process had not written yet goes to its files before the log is read, and
 //! a window is made for this life.
 //!
-//! `orbit/id` names the store and the place of its last window. A window counts only if it is this store's, of this
-//! run of the machine, and its header is whole; then the bytes between its two ends are written to the files again,
-//! whichever flusher is used from now on. Otherwise it is passed over and the files alone decide.
+//! `orbit/id` names the store, its life, and the place of that life's window. A window counts only if it is this
+//! store's, of this run of the machine, of the last life, and its header is whole; then the bytes between its two
+//! ends are written to the files again, whichever flusher is used from now on. Otherwise it is passed over and the
+//! files alone decide. The old window stays until the log has been recovered: an opening that is refused loses
+//! nothing.
 
-use super::files::{self, FoundFile, Problem};
+use super::files::{self, FoundFile};
+use super::find_files;
 use crate::config::{Config, FlusherKind, WindowDir};
 use crate::layout::Layout;
 use crate::segment::{Medium, Segment};
@@ -13,6 +16,7 @@ use crate::store::OpenError;
 use crate::window::{BLOCK_BYTES, HEADER_BYTES, Identity, Left, Window, block_of};
 use reactor::{Buffer, File, LoopedMemory, OpenOptions, fs, offload};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,7 +28,12 @@ const ADOPT_BYTES: u64 = 1 << 20;
 /// How this life writes its log, and what its window is begun with.
 pub struct Opened {
     pub medium: Medium,
+    id_path: PathBuf,
+    /// Of this life.
+    id: Id,
     identity: Identity,
+    /// The last life's window, if this one uses another.
+    dropped: Option<PathBuf>,
 }
 
 /// What `orbit/id` says.
@@ -32,54 +41,55 @@ pub struct Opened {
 struct Id {
     store: [u8; 16],
     window: Option<PathBuf>,
+    /// Raised by each opening.
+    generation: u64,
+    boot: [u8; 16],
 }
 
 /// Writes what the last life left in its window, and makes the window of this one. The lock is held.
 pub async fn open(config: &Config, layout: &Layout) -> Result<Opened, OpenError> {
-    let path = layout.id();
-    let mut id = Id::load(&path).map_err(OpenError::io(&path))?;
-    let identity = Identity {
-        store: id.store,
-        boot: reactor::boot_id().map_err(OpenError::io(&path))?,
-        segment_bytes: config.segment_bytes,
-    };
-    let old = match id.window.take() {
-        Some(window) => adopt(config, layout, &identity, window).await?,
+    let id_path = layout.id();
+    let boot = reactor::boot_id().map_err(OpenError::io(&id_path))?;
+    let old = Id::load(&id_path, boot).map_err(OpenError::io(&id_path))?;
+    let left = match &old.window {
+        Some(path) => adopt(config, layout, &old, boot, path).await?,
         None => None,
     };
-    let window = match config.flusher {
-        FlusherKind::Mmap => None,
-        FlusherKind::Direct => Some(wanted_path(config, &id)),
+    let mut id = Id {
+        generation: old.generation + 1,
+        window: None,
+        boot,
+        ..old
     };
-    // What is kept is only a window of the same place and size: its pages are in memory already.
-    let (kept, dropped) = match (old, &window) {
-        (Some((path, memory)), Some(Some(wanted)))
-            if path == *wanted && memory.len() as u64 == config.window.bytes =>
-        {
-            (Some(memory), None)
+    let mut dropped = left.is_some().then(|| old.window.clone()).flatten();
+    let medium = match config.flusher {
+        FlusherKind::Mmap => Medium::Mapped,
+        FlusherKind::Direct => {
+            let mut wanted = wanted_path(config, &id);
+            let mut kept = None;
+            // One of the same place and size is in memory already.
+            if let (Some(memory), Some(path), Some(new)) = (left, &old.window, &mut wanted)
+                && path.parent() == new.parent()
+                && memory.len() as u64 == config.window.bytes
+            {
+                new.clone_from(path);
+                (kept, dropped) = (Some(memory), None);
+            }
+            let shown = wanted.clone().unwrap_or_default();
+            let window = make(config, wanted, kept).await;
+            let window = window.map_err(OpenError::io(shown))?;
+            id.window = window.path().map(Path::to_path_buf);
+            Medium::Direct(Arc::new(window))
         }
-        (Some((path, _)), _) => (None, Some(path)),
-        (None, _) => (None, None),
     };
-    if let Some(path) = dropped {
-        LoopedMemory::remove(&path).map_err(OpenError::io(path))?;
-    }
-    let Some(window) = window else {
-        id.save(&path).map_err(OpenError::io(&path))?;
-        let medium = Medium::Mapped;
-        return Ok(Opened { medium, identity });
-    };
-    id.window.clone_from(&window);
-    let window = make(config, window, kept).await.map_err(|source| {
-        let path = id.window.clone().unwrap_or_default();
-        OpenError::Io { path, source }
-    })?;
-    if window.path().is_none() {
-        id.window = None;
-    }
-    id.save(&path).map_err(OpenError::io(&path))?;
-    let medium = Medium::Direct(Arc::new(window));
-    Ok(Opened { medium, identity })
+    let identity = id.identity(config, boot);
+    Ok(Opened {
+        medium,
+        id_path,
+        id,
+        identity,
+        dropped,
+    })
 }
 
 /// The window's place; `None`: it has none and ends with the process.
@@ -104,7 +114,8 @@ fn wanted_path(config: &Config, id: &Id) -> Option<PathBuf> {
         );
         return None;
     }
-    Some(dir.join(format!("orbitmq-{}.window", hex(&id.store))))
+    let (store, generation) = (hex(&id.store), id.generation);
+    Some(dir.join(format!("orbitmq-{store}.{generation}.window")))
 }
 
 /// The memory of this life's window.
@@ -151,42 +162,54 @@ async fn make(
 async fn adopt(
     config: &Config,
     layout: &Layout,
-    identity: &Identity,
-    path: PathBuf,
-) -> Result<Option<(PathBuf, Arc<LoopedMemory>)>, OpenError> {
-    let found = match LoopedMemory::find(&path, HEADER_BYTES) {
-        Ok(Some(memory)) => Arc::new(memory),
-        Ok(None) => return Ok(None),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "an old window cannot be looked at");
-            return Ok(None);
+    old: &Id,
+    boot: [u8; 16],
+    path: &Path,
+) -> Result<Option<Arc<LoopedMemory>>, OpenError> {
+    let found = LoopedMemory::find(path, HEADER_BYTES).map_err(|error| {
+        let source = io::Error::new(
+            error.kind(),
+            format!(
+                "the window of this store cannot be used ({error}): if the store is a copy, or what is in the window is to be given up, remove {}",
+                layout.id().display()
+            ),
+        );
+        OpenError::io(path)(source)
+    })?;
+    let Some(memory) = found.map(Arc::new) else {
+        if old.boot == boot && fs::exists(&layout.abort()) {
+            tracing::warn!(
+                path = %path.display(),
+                "the window of the last life is gone: what only it had is lost"
+            );
+        }
+        return Ok(None);
+    };
+    if !memory.len().is_power_of_two() {
+        tracing::warn!(path = %path.display(), "an old window is passed over: it was cut short");
+        return Ok(Some(memory));
+    }
+    let window = Window::new(memory.clone(), Some(path.to_path_buf()));
+    let left = match window.left(&old.identity(config, boot)) {
+        Ok(left) if left.on_disk < left.written => left,
+        Ok(_) => return Ok(Some(memory)),
+        Err(why) => {
+            tracing::warn!(path = %path.display(), why, "an old window is passed over");
+            return Ok(Some(memory));
         }
     };
-    if !found.len().is_power_of_two() {
-        tracing::info!(path = %path.display(), "an old window is passed over: it was cut short");
-        return Ok(Some((path, found)));
+    let files = find_files(config, layout)?;
+    if files::is_rocketmqs(layout, &files.files) {
+        tracing::warn!(path = %path.display(), "an old window is passed over: RocketMQ had the store since");
+        return Ok(Some(memory));
     }
-    let window = Window::new(found.clone(), Some(path.clone()));
-    match window.left(identity) {
-        Ok(left) if left.on_disk < left.written => {
-            let files = files::find(layout.log_dirs(), config.segment_bytes)
-                .map_err(OpenError::io(layout.root()))?;
-            let is_refused = |problem: &Problem| !matches!(problem, Problem::Unfinished(_));
-            if files.problems.iter().any(is_refused) {
-                return Ok(Some((path, found))); // The store will not open, and nothing is touched.
-            }
-            write_left(config, &window, left, &files.files).await?;
-        }
-        Ok(_) => {}
-        Err(why) => {
-            tracing::info!(path = %path.display(), why, "an old window is passed over");
-        }
-    }
-    Ok(Some((path, found)))
+    write_left(config, layout, &window, left, &files.files).await?;
+    Ok(Some(memory))
 }
 
 async fn write_left(
     config: &Config,
+    layout: &Layout,
     window: &Window,
     left: Left,
     files: &[FoundFile],
@@ -196,66 +219,111 @@ async fn write_left(
         to = left.written,
         "writing what a killed process left in memory"
     );
+    let mut ranges = Vec::new();
     let mut at = block_of(left.on_disk);
     for file in files {
         let end = file.base + config.segment_bytes;
-        if at < file.base || at >= end || at >= left.written {
-            continue;
+        if (file.base..end).contains(&at) && at < left.written {
+            let to = left.written.min(end);
+            ranges.push((file, at..to));
+            at = to;
         }
-        let to = left.written.min(end);
-        write_range(window, at..to, file)
-            .await
-            .map_err(OpenError::io(&file.path))?;
-        at = to;
     }
     if at < left.written {
-        tracing::error!(
-            from = at,
-            to = left.written,
-            "the log files that these bytes of memory belong to are missing: they are given up"
-        );
+        // Its directory may not be mounted: nothing is given up by guessing.
+        let path = layout.segment(at / config.segment_bytes * config.segment_bytes);
+        return Err(OpenError::MissingSegment { path });
+    }
+    for (file, range) in &ranges {
+        fits(window, range.clone(), file)
+            .await
+            .map_err(OpenError::io(&file.path))?;
+    }
+    for (file, range) in ranges {
+        write_range(window, range, file)
+            .await
+            .map_err(OpenError::io(&file.path))?;
     }
     Ok(())
 }
 
-async fn write_range(
-    window: &Window,
-    range: std::ops::Range<u64>,
-    file: &FoundFile,
-) -> io::Result<()> {
+/// Refuses a file that holds something else where the window's bytes belong: anything but those, or zeros.
+async fn fits(window: &Window, range: Range<u64>, file: &FoundFile) -> io::Result<()> {
+    let open = open_direct(&file.path)?;
+    for piece in pieces(window, range) {
+        let len = (piece.end - piece.start) as usize;
+        let whole = len.next_multiple_of(BLOCK_BYTES as usize);
+        let buffer = Buffer::with_capacity(whole);
+        let (read, found) = open.read_at(buffer, piece.start - file.base, whole).await;
+        if read? < whole {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut laid = vec![0; len];
+        window.copy_laid(piece.start, &mut laid);
+        let differs = |(found, laid): (&u8, &u8)| *found != 0 && found != laid;
+        if found.iter().zip(&laid).any(differs) {
+            return Err(io::Error::other(
+                "the log has grown since its last process was killed, and does not fit what that left in memory",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The range in pieces that lie together in memory, each from the start of a block.
+fn pieces(window: &Window, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let step = ADOPT_BYTES.min(window.write_bytes_max());
+    let starts = range.clone().step_by(step as usize);
+    starts.map(move |from| from..range.end.min(from + step))
+}
+
+fn open_direct(path: &Path) -> io::Result<File> {
     let options = OpenOptions {
         read: true,
         write: true,
         direct: true,
         ..OpenOptions::default()
     };
-    let open = File::open(&file.path, options)?;
-    let mut at = range.start;
-    while at < range.end {
-        let to = range.end.min(at + ADOPT_BYTES.min(window.bytes() / 4));
-        let mut buffer = Buffer::with_capacity((to - at) as usize);
-        buffer.set_len((to - at).next_multiple_of(BLOCK_BYTES) as usize);
-        window.copy_laid(at, &mut buffer[..(to - at) as usize]);
-        let (written, _) = open.write_at(buffer, at - file.base).await;
+    File::open(path, options)
+}
+
+async fn write_range(window: &Window, range: Range<u64>, file: &FoundFile) -> io::Result<()> {
+    let open = open_direct(&file.path)?;
+    for piece in pieces(window, range) {
+        let len = (piece.end - piece.start) as usize;
+        let mut buffer = Buffer::with_capacity(len);
+        buffer.set_len(len.next_multiple_of(BLOCK_BYTES as usize));
+        window.copy_laid(piece.start, &mut buffer[..len]);
+        let (written, _) = open.write_at(buffer, piece.start - file.base).await;
         written?;
-        at = to;
     }
     Ok(())
 }
 
 impl Opened {
-    /// Begins this life's window at the end of the log, in the segment that holds it. What lies behind the end in its
-    /// block becomes zero, durably: a stale record there would line up with the next one.
+    /// Begins this life at the end of the log, in the segment that holds it. What lies behind the end in its block
+    /// becomes zero, durably: a stale record there would line up with the next one.
     pub async fn begin(&self, segment: &Segment, end: u64) -> Result<(), OpenError> {
+        let id_path = &self.id_path;
         let Medium::Direct(window) = &self.medium else {
-            return Ok(());
+            self.id.save(id_path).map_err(OpenError::io(id_path))?;
+            return self.drop_old();
         };
         let block = tail_block(segment, end)
             .await
             .map_err(OpenError::io(segment.path()))?;
         let laid = (end - block_of(end)) as usize;
+        // From here on the last life's window is not believed any more.
+        self.id.save(id_path).map_err(OpenError::io(id_path))?;
         window.begin(&self.identity, end, &block[..laid]);
-        Ok(())
+        self.drop_old()
+    }
+
+    fn drop_old(&self) -> Result<(), OpenError> {
+        match &self.dropped {
+            Some(path) => LoopedMemory::remove(path).map_err(OpenError::io(path)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -285,8 +353,17 @@ async fn tail_block(segment: &Segment, end: u64) -> io::Result<Buffer> {
 }
 
 impl Id {
+    fn identity(&self, config: &Config, boot: [u8; 16]) -> Identity {
+        Identity {
+            store: self.store,
+            boot,
+            segment_bytes: config.segment_bytes,
+            generation: self.generation,
+        }
+    }
+
     /// A new one if there is none, or none that can be read. Blocks.
-    fn load(path: &Path) -> io::Result<Id> {
+    fn load(path: &Path, boot: [u8; 16]) -> io::Result<Id> {
         if fs::exists(path)
             && let Some(id) = Id::parse(&fs::read(path)?)
         {
@@ -299,32 +376,39 @@ impl Id {
         Ok(Id {
             store,
             window: None,
+            generation: 0,
+            boot,
         })
     }
 
+    /// Four lines: the store's number, its window's place, how often it was opened, the machine's run.
     fn parse(bytes: &[u8]) -> Option<Id> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let (id, rest) = text.split_once('\n')?;
-        if id.len() != 32 {
-            return None;
-        }
-        let store = u128::from_str_radix(id, 16).ok()?.to_be_bytes();
-        let window = rest.strip_suffix('\n').filter(|path| !path.is_empty());
+        let mut lines = text.lines();
+        let number = |line: &str| match line.len() {
+            32 => u128::from_str_radix(line, 16).ok().map(u128::to_be_bytes),
+            _ => None,
+        };
+        let store = number(lines.next()?)?;
+        let window = Some(lines.next()?).filter(|path| !path.is_empty());
         Some(Id {
             store,
             window: window.map(PathBuf::from),
+            generation: lines.next()?.parse().ok()?,
+            boot: number(lines.next()?)?,
         })
     }
 
     /// Blocks.
     fn save(&self, path: &Path) -> io::Result<()> {
-        let window = self.window.as_deref().map_or(String::new(), |path| {
-            path.to_string_lossy().into_owned() + "\n"
-        });
-        let text = hex(&self.store) + "\n" + &window;
-        if fs::exists(path) && fs::read(path)? == text.as_bytes() {
-            return Ok(());
-        }
+        let window = self.window.as_deref().unwrap_or(Path::new(""));
+        let text = format!(
+            "{}\n{}\n{}\n{}\n",
+            hex(&self.store),
+            window.display(),
+            self.generation,
+            hex(&self.boot)
+        );
         fs::replace(path, text.as_bytes())
     }
 }
@@ -341,13 +425,15 @@ mod tests {
     fn the_id_and_the_place_of_the_window_are_read_back() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("id");
-        let mut id = Id::load(&path).expect("a new one");
-        id.save(&path).expect("it can be written");
-        assert_eq!(Id::load(&path).expect("it is there"), id);
-        id.window = Some("/dev/shm/a b".into());
-        id.save(&path).expect("it can be written");
-        assert_eq!(Id::load(&path).expect("it is there"), id);
+        let boot = [9; 16];
+        let mut id = Id::load(&path, boot).expect("a new one");
+        for window in [None, Some(PathBuf::from("/dev/shm/a b"))] {
+            (id.window, id.generation) = (window, id.generation + 1);
+            id.save(&path).expect("it can be written");
+            assert_eq!(Id::load(&path, [0; 16]).expect("it is there"), id);
+        }
         std::fs::write(&path, "nonsense").expect("it can be written");
-        assert_ne!(Id::load(&path).expect("a new one").store, id.store);
+        let new = Id::load(&path, boot).expect("a new one");
+        assert_ne!(new.store, id.store);
     }
 }

@@ -11,12 +11,12 @@ pub const HEADER_BYTES: usize = 4096;
 const MAGIC: u64 = u64::from_be_bytes(*b"orbitwin");
 const VERSION: u64 = 1;
 
-const FIXED_WORDS: usize = 8;
+const FIXED_WORDS: usize = 9;
 const CHECKSUM: usize = FIXED_WORDS;
-const START: usize = 9;
-const WRITTEN: usize = 10;
-const ON_DISK: usize = 11;
-const WORDS: usize = 12;
+const START: usize = 10;
+const WRITTEN: usize = 11;
+const ON_DISK: usize = 12;
+const WORDS: usize = 13;
 const _: () = assert!(WORDS * size_of::<u64>() <= HEADER_BYTES);
 
 /// Whose window it is.
@@ -27,6 +27,8 @@ pub struct Identity {
     /// Of the machine's run: memory of another one cannot be here.
     pub boot: [u8; 16],
     pub segment_bytes: u64,
+    /// Which life of the store: nobody has had it since.
+    pub generation: u64,
 }
 
 /// What the log's offsets were when the process that had the window ended.
@@ -108,6 +110,9 @@ impl Header {
         if found[4..6] != expected[4..6] {
             return Err("the machine was restarted since");
         }
+        if found[8] != expected[8] {
+            return Err("the store was opened without it since");
+        }
         if found != expected {
             return Err("its size or that of the log files is another");
         }
@@ -143,6 +148,7 @@ fn fixed_words(identity: &Identity, bytes: u64) -> [u64; FIXED_WORDS] {
         boot_low,
         bytes,
         identity.segment_bytes,
+        identity.generation,
     ]
 }
 
@@ -163,6 +169,7 @@ mod tests {
         store: [1; 16],
         boot: [2; 16],
         segment_bytes: 1 << 20,
+        generation: 7,
     };
 
     fn header() -> Header {
@@ -194,6 +201,10 @@ mod tests {
             },
             Identity {
                 boot: [3; 16],
+                ..IDENTITY
+            },
+            Identity {
+                generation: 6,
                 ..IDENTITY
             },
             Identity {

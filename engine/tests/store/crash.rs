@@ -10,7 +10,7 @@ use engine::{Config, LogOffset, Store};
 use reactor::sim::{Faults, World, twice};
 use reactor::{File, OpenOptions, fs};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -26,7 +26,9 @@ struct Diary {
     acknowledged: BTreeMap<(String, u32), u64>,
     /// The queues' ends as readers saw them.
     seen: BTreeMap<(String, u32), u64>,
-    /// Log offset below which everything was reported as flushed.
+    /// Ends of the records that were laid.
+    ends: BTreeSet<u64>,
+    /// End of the last record that was reported as flushed as a whole.
     flushed: u64,
     written: u64,
     /// The power was cut since the store was last opened.
@@ -42,6 +44,7 @@ impl Diary {
             tried: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             seen: BTreeMap::new(),
+            ends: BTreeSet::new(),
             flushed: 0,
             written: 0,
             power_cut: false,
@@ -57,9 +60,14 @@ impl Diary {
 
     /// Takes down how far the store is, and that it says nothing that it cannot keep.
     fn look(&mut self, store: &Store) {
-        (self.written, self.flushed) = (store.written().0, store.flushed().0);
+        self.written = store.written().0;
+        let flushed = self.ends.range(..=store.flushed().0).next_back();
+        self.flushed = flushed.map_or(self.flushed, |end| self.flushed.max(*end));
         if self.flavour.sync_flush {
-            assert!(self.written <= self.flushed, "released before its time");
+            assert!(
+                store.written() <= store.flushed(),
+                "released before its time"
+            );
         }
         for ((topic, id), seen) in self.seen.iter_mut() {
             if let Some(queue) = store.find_queue(topic, *id) {
@@ -106,11 +114,13 @@ async fn live(root: PathBuf, diary: Rc<RefCell<Diary>>) {
             diary.tried.entry(key).or_default().push(body);
         }
         broker.writer.append(&mut batch).await;
-        let end = broker.writer.appended();
+        let turn_end = broker.writer.appended();
         for (spec, item) in specs.iter().zip(batch.items()) {
             assert_eq!(item.error, None);
+            let end = item.log_offset + u64::from(item.record_bytes());
+            diary.borrow_mut().ends.insert(end);
             on_the_way.push_back(OnTheWay {
-                end,
+                end: turn_end,
                 key: (spec.0.to_owned(), spec.1),
                 offset: item.queue_offset,
             });
@@ -188,6 +198,7 @@ async fn reconcile(broker: &Broker, diary: &RefCell<Diary>) {
     }
     let mut diary = diary.borrow_mut();
     diary.written = end.0;
+    diary.ends.split_off(&(end.0 + 1));
     diary.flushed = diary.flushed.min(end.0);
     diary.power_cut = false;
     diary.opened += 1;
@@ -424,6 +435,10 @@ fn a_stale_record_that_lines_up_with_the_next_one_does_not_come_back() {
         broker.writer.append(&mut batch).await;
         broker.writer.publish();
         assert_eq!(batch.items()[0].log_offset, third.log_offset);
+        while broker.store.written() < broker.writer.appended() {
+            reactor::sleep(Duration::from_millis(1)).await;
+            broker.writer.publish();
+        }
         broker.kill();
         reactor::sleep(Duration::from_millis(50)).await;
         let broker = Broker::open(config(&root)).await;

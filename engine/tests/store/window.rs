@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 /// Words of the window's header.
 const STORE_ID: usize = 2;
 const BOOT_ID: usize = 4;
-const CHECKSUM: usize = 8;
-const WRITTEN: usize = 10;
+const GENERATION: usize = 8;
+const CHECKSUM: usize = 9;
+const WRITTEN: usize = 11;
 const HEADER_BYTES: usize = 4096;
 
 /// A store whose messages are in its window and nowhere else.
@@ -23,7 +24,9 @@ fn config(root: &Path) -> Config {
 async fn killed(root: &Path) -> Sent {
     let mut broker = Broker::open(config(root)).await;
     for _ in 0..10 {
-        broker.send(&[("t", 0, 700, None), ("u", 1, 90, Some("a"))]).await;
+        broker
+            .send(&[("t", 0, 700, None), ("u", 1, 90, Some("a"))])
+            .await;
     }
     assert_eq!(broker.store.flushed().0, 0, "nobody has written it");
     broker.kill()
@@ -75,9 +78,10 @@ fn what_was_only_in_the_window_is_there_whatever_the_next_start_is_set_to() {
 fn a_window_that_cannot_be_trusted_is_passed_over_and_the_files_decide() {
     let flip = |word: u64| word ^ 1;
     type Damage = fn(&Path, fn(u64) -> u64);
-    let damages: [Damage; 5] = [
+    let damages: [Damage; 6] = [
         |root, flip| change(root, STORE_ID, flip),
         |root, flip| change(root, BOOT_ID, flip),
+        |root, flip| change(root, GENERATION, flip),
         |root, flip| change(root, CHECKSUM, flip),
         |root, _| change(root, WRITTEN, |_| u64::MAX),
         |root, _| {

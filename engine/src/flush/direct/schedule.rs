@@ -14,7 +14,7 @@
 use crate::window::{BLOCK_BYTES, block_of};
 
 /// Longest write: what lies behind it in the disk's queue waits for it.
-pub const WRITE_BYTES_MAX: u64 = 1 << 20;
+const WRITE_BYTES_MAX: u64 = 1 << 20;
 /// So many writes are in flight at most.
 pub const WRITES_MAX: usize = 4;
 /// When nobody waits, this much is collected before it is written.
@@ -43,6 +43,7 @@ impl Write {
 
 pub struct Schedule {
     segment_bytes: u64,
+    write_bytes_max: u64,
     /// Everything below has landed.
     done: u64,
     /// Nothing from here on was ever given out; below, everything was, but for holes.
@@ -55,11 +56,13 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Everything below `end` is on disk.
-    pub fn new(segment_bytes: u64, end: u64) -> Schedule {
+    /// Everything below `end` is on disk. Pieces of up to `piece_bytes_max` are contiguous in memory.
+    pub fn new(segment_bytes: u64, end: u64, piece_bytes_max: u64) -> Schedule {
         assert!(segment_bytes.is_multiple_of(BLOCK_BYTES), "whole blocks");
+        assert!(piece_bytes_max >= BLOCK_BYTES, "a block at least");
         Schedule {
             segment_bytes,
+            write_bytes_max: block_of(piece_bytes_max).min(WRITE_BYTES_MAX),
             done: end,
             next: end,
             in_flight: Vec::with_capacity(WRITES_MAX),
@@ -108,15 +111,16 @@ impl Schedule {
     fn next_new(&mut self, laid: u64, wanted: u64) -> Option<Write> {
         let is_waited_for = wanted > self.next;
         let mut from = block_of(self.next);
-        let mut least = if is_waited_for { 1 } else { LAZY_BYTES_MIN };
+        let lazily = LAZY_BYTES_MIN.min(self.write_bytes_max);
+        let mut least = if is_waited_for { 1 } else { lazily };
         let overtakes = self.in_flight.iter().any(|write| write.covers(from));
         let hole = from;
         if overtakes {
             from += BLOCK_BYTES;
-            least = least.max(OVERTAKE_BYTES_MIN);
+            least = least.max(OVERTAKE_BYTES_MIN.min(self.write_bytes_max));
         }
         let segment_end = (from / self.segment_bytes + 1) * self.segment_bytes;
-        let longest = segment_end.min(from + WRITE_BYTES_MAX);
+        let longest = segment_end.min(from + self.write_bytes_max);
         let to = if is_waited_for {
             laid.min(longest)
         } else {
@@ -167,10 +171,11 @@ mod tests {
     use proptest::prelude::*;
 
     const SEGMENT_BYTES: u64 = 3 << 20;
+    const PIECE_BYTES: u64 = 16 << 20;
 
     #[test]
     fn one_small_record_is_one_write_of_its_block() {
-        let mut schedule = Schedule::new(SEGMENT_BYTES, 100);
+        let mut schedule = Schedule::new(SEGMENT_BYTES, 100, PIECE_BYTES);
         assert_eq!(schedule.next(100, 100), None);
         assert_eq!(schedule.next(300, 100), None, "nobody waits");
         let write = schedule.next(300, 300).expect("somebody waits");
@@ -184,7 +189,7 @@ mod tests {
 
     #[test]
     fn whole_blocks_overtake_the_tail_in_flight_and_the_hole_follows() {
-        let mut schedule = Schedule::new(SEGMENT_BYTES, 0);
+        let mut schedule = Schedule::new(SEGMENT_BYTES, 0, PIECE_BYTES);
         let tail = schedule.next(1_000, 1_000).expect("somebody waits");
         let laid = 200_000;
         let behind = schedule.next(laid, laid).expect("there is much");
@@ -201,7 +206,7 @@ mod tests {
 
     #[test]
     fn without_anybody_waiting_only_much_is_written_and_only_whole_blocks() {
-        let mut schedule = Schedule::new(SEGMENT_BYTES, 0);
+        let mut schedule = Schedule::new(SEGMENT_BYTES, 0, PIECE_BYTES);
         assert!(!schedule.is_due(LAZY_BYTES_MIN - 1));
         assert_eq!(schedule.next(LAZY_BYTES_MIN - 1, 0), None);
         let laid = LAZY_BYTES_MIN + 10;
@@ -259,27 +264,30 @@ mod tests {
     fn events() -> impl Strategy<Value = Vec<Event>> {
         let event = prop_oneof![
             3 => (1u64..3_000).prop_map(Event::Lay),
-            2 => (1u64..900_000).prop_map(Event::Lay),
+            2 => (1u64..400_000).prop_map(Event::Lay),
             3 => Just(Event::WaitForAll),
             6 => Just(Event::Begin),
             5 => (0usize..WRITES_MAX).prop_map(Event::Land),
         ];
-        proptest::collection::vec(event, 1..200)
+        proptest::collection::vec(event, 1..100)
     }
 
     proptest! {
         #[test]
         fn whatever_the_order_blocks_are_written_once_at_a_time_and_done_is_what_is_there(
             start in 0u64..20_000,
+            piece_bytes in 4_096u64..2_000_000,
             events in events(),
         ) {
-            let mut schedule = Schedule::new(SEGMENT_BYTES, start);
+            let mut schedule = Schedule::new(SEGMENT_BYTES, start, piece_bytes);
             let mut disk = Disk::default();
             let (mut laid, mut wanted) = (start, start);
             let mut flying: Vec<Write> = Vec::new();
+            let (mut steps, count) = (0, events.len());
             let finish = [Event::WaitForAll, Event::Begin, Event::Land(0)];
-            let rounds = 3 * (events.len() + 8);
-            let rest = finish.iter().cycle().take(3 * rounds).cloned();
+            // Even if each write is one block.
+            let rounds = 60_000;
+            let rest = finish.iter().cycle().take(rounds).cloned();
             for event in events.into_iter().chain(rest) {
                 match event {
                     Event::Lay(bytes) => laid += bytes,
@@ -287,7 +295,7 @@ mod tests {
                     Event::Begin => {
                         if let Some(write) = schedule.next(laid, wanted) {
                             prop_assert!(write.from / SEGMENT_BYTES == (write.to - 1) / SEGMENT_BYTES);
-                            prop_assert!(write.to - write.from <= WRITE_BYTES_MAX);
+                            prop_assert!(write.to - write.from <= piece_bytes.min(WRITE_BYTES_MAX));
                             disk.begin(write);
                             flying.push(write);
                             prop_assert!(flying.len() <= WRITES_MAX);
@@ -302,9 +310,14 @@ mod tests {
                     }
                     Event::Land(_) => {}
                 }
-                prop_assert_eq!(schedule.done(), disk.prefix(start));
+                prop_assert_eq!(schedule.done(), disk.prefix(schedule.done()));
                 prop_assert_eq!(schedule.is_idle(), flying.is_empty());
+                if schedule.done() == laid && wanted == laid && flying.is_empty() && steps > count {
+                    break;
+                }
+                steps += 1;
             }
+            prop_assert_eq!(schedule.done(), disk.prefix(start));
             prop_assert_eq!(schedule.done(), laid, "everything that is waited for arrives");
         }
     }
