@@ -230,7 +230,7 @@ impl Store {
     pub(crate) fn start_rebuilding(self: &Arc<Self>, base: u64) -> Option<Rebuilding> {
         let store = self.clone();
         let first = self.lock_rebuilding().insert(base);
-        first.then_some(Rebuilding { store, base })
+        first.then(|| Rebuilding { store, base })
     }
 
     pub(crate) fn is_rebuilding(&self, base: u64) -> bool {
