@@ -1,6 +1,7 @@
 # Sourced by the proofs: builds the release binaries (unless ORBIT_BUILT is set) and starts brokers of their own in a temporary folder.
 #   start_broker [key=value ...]   standalone broker with embedded name server on BROKER and NAMESRV, store in STORE; sets PID
 #   stop_broker                    SIGTERM; fails unless the exit code is 0
+#   bench COMMAND [option ...]     orbit-bench, in a way that a signal ends it at once and not after its last second
 #   need_room NAME GB              ends the proof as skipped where the disk has less free
 #   orbit_options [key=value ...]  OPTIONS: what orbit-bench needs to start brokers itself, with these lines of broker.conf
 # Sets BENCH (orbit-bench), ORBIT (orbit-broker), WORK and SHM (a folder on disk and one of shared memory, both removed at exit,
@@ -30,6 +31,11 @@ trap 'code=$?; clean_up; exit $code' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+bench() {
+    "$BENCH" "$@" &
+    wait "$!"
+}
 
 need_room() { # need_room NAME GB
     local free_kib
