@@ -1,9 +1,10 @@
 //! The companions of a store, compared with what the log says they must be, and made again where asked.
 
 use super::{CannotCheck, Repair, Report};
+use crate::QueueNo;
 use crate::key_index;
 use crate::layout::{Companion, Layout, parse_companion};
-use crate::queue::Registry;
+use crate::queue::{Queue, Registry};
 use crate::queue_index::active::ActiveIndex;
 use crate::queue_index::companion::{Rebuilt, write_rebuilt};
 use crate::queue_index::part::{BLOCK_BYTES, Header, Kind, Listed, check_block};
@@ -11,6 +12,7 @@ use crate::queue_index::sealed::{open_companion, read_directory};
 use crate::queue_index::{ENTRY_BYTES, Entry};
 use crate::recovery::files::FoundFile;
 use crate::segment::{Medium, Segment};
+use hashbrown::HashMap;
 use reactor::{File, fs};
 use std::io;
 use std::ops::Range;
@@ -43,6 +45,16 @@ pub struct Expected {
 struct Compared {
     to: u64,
     entries: u64,
+    /// Queues of which the log has messages and the companion none.
+    left_out: Vec<Arc<Queue>>,
+}
+
+/// A sealed index without the messages of some queues.
+pub struct LeftOut {
+    pub path: PathBuf,
+    /// Of its segment.
+    pub base: u64,
+    pub queues: Vec<Arc<Queue>>,
 }
 
 impl Companions {
@@ -86,43 +98,52 @@ impl Companions {
         Ok(())
     }
 
-    /// The sealed index and the key index of a full segment.
-    pub async fn sealed(&self, expected: &Expected, report: &mut Report) {
+    /// The sealed index and the key index of a full segment. Returns the queues whose messages the index leaves out:
+    /// that is in order if they start anew later in the log.
+    pub async fn sealed(&self, expected: &Expected, report: &mut Report) -> Option<LeftOut> {
         let path = self.layout.sealed(expected.base);
-        let has_parts = fs::exists(&self.layout.part(expected.base, 0));
-        let problem = match self.compare(&path, expected, Kind::Sealed, expected.base) {
+        let compared = self.compare(&path, expected, Kind::Sealed, expected.base);
+        self.keys(expected, report).await;
+        match compared {
             Ok(compared) => {
                 report.companions += 1;
                 report.entries += compared.entries;
-                None
+                let (base, queues) = (expected.base, compared.left_out);
+                (!queues.is_empty()).then_some(LeftOut { path, base, queues })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let usual = has_parts || !report.closed || report.rocketmqs;
-                if usual && !self.repair {
-                    report.note(
-                        &path,
-                        None,
-                        "this index is missing; the next start makes it",
-                    );
-                    None
-                } else {
-                    Some("this index is missing".to_owned())
-                }
+                // A broker that is stopped soon after its start leaves some to be made.
+                let made = self.repair.then(|| self.make(&path, expected));
+                let what = match made {
+                    None => "this index is missing; the next start makes it".to_owned(),
+                    Some(Ok(())) => "this index was missing and is made".to_owned(),
+                    Some(Err(error)) => {
+                        format!("this index is missing and cannot be made: {error}")
+                    }
+                };
+                report.note(&path, None, what);
+                None
             }
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(what) = problem {
-            let repair = match self.repair.then(|| self.make(&path, expected)) {
-                None => Repair::Possible(MAKES_IT),
-                Some(Ok(())) => Repair::Done("made again from the log"),
-                Some(Err(error)) => {
-                    report.note(&path, None, format!("cannot be written: {error}"));
-                    Repair::Impossible("the next start makes it again")
-                }
-            };
-            report.problem(&path, None, what, repair);
+            Err(error) => {
+                let repair = match self.repair.then(|| self.make(&path, expected)) {
+                    None => Repair::Possible(MAKES_IT),
+                    Some(Ok(())) => Repair::Done("made again from the log"),
+                    Some(Err(_)) => {
+                        Repair::Impossible("it cannot be written; the next start makes it")
+                    }
+                };
+                report.problem(&path, None, error.to_string(), repair);
+                None
+            }
         }
-        self.keys(expected, report).await;
+    }
+
+    /// An index that leaves out a queue's messages without a reason.
+    pub fn report_left_out(&self, path: &Path, queue: &Queue, report: &mut Report) {
+        let (topic, id) = (queue.topic(), queue.id());
+        let what = format!("it has none of the messages of {topic}/{id}");
+        let repair = self.remove(path, "removes it; the next start makes it again");
+        report.problem(path, None, what, repair);
     }
 
     async fn keys(&self, expected: &Expected, report: &mut Report) {
@@ -206,34 +227,44 @@ impl Companions {
         let mut blocks = Blocks::new(&file, &header);
         let stretch = from - expected.base..to - expected.base;
         let mut found = Ok(());
-        let mut real = 0;
+        let mut messages: HashMap<QueueNo, u64> = HashMap::new();
         header.directory(&directory, |listed| {
             if found.is_ok() {
-                found = self.queue(expected, &stretch, &listed, &mut blocks, &mut real);
+                found = self
+                    .queue(expected, &stretch, &listed, &mut blocks)
+                    .map(|(no, count)| drop(messages.insert(no, count)));
             }
         })?;
         found?;
-        let in_log = self.count(expected, &stretch);
-        if in_log != real {
-            return Err(wrong(&format!(
-                "it has {real} messages, the log has {in_log}"
-            )));
+        let mut left_out = Vec::new();
+        for queue in self.registry.sorted() {
+            let in_log = count(&queue, expected, &stretch);
+            let listed = messages.get(&queue.no()).copied().unwrap_or(0);
+            if listed == 0 && in_log > 0 && kind == Kind::Sealed {
+                left_out.push(queue);
+            } else if listed != in_log {
+                let (topic, id) = (queue.topic(), queue.id());
+                return Err(wrong(&format!(
+                    "it has {listed} messages of {topic}/{id}, the log has {in_log}"
+                )));
+            }
         }
         Ok(Compared {
             to,
             entries: header.entries,
+            left_out,
         })
     }
 
-    /// The entries of one queue; `real` counts those that are no fillers.
+    /// The entries of one queue. Returns how many of them are messages.
     fn queue(
         &self,
         expected: &Expected,
         stretch: &Range<u64>,
         listed: &Listed<'_>,
         blocks: &mut Blocks<'_>,
-        real: &mut u64,
-    ) -> io::Result<()> {
+    ) -> io::Result<(QueueNo, u64)> {
+        let mut messages = 0;
         let queue = self.registry.find_or_make(listed.topic, listed.id);
         let run = expected.index.run(queue.no());
         for offset in listed.first..listed.first + u64::from(listed.entries) {
@@ -241,7 +272,7 @@ impl Companions {
             if entry.is_filler() {
                 continue;
             }
-            *real += 1;
+            messages += 1;
             let in_log = run.and_then(|run| run.entry(offset));
             if in_log != Some(entry) || !stretch.contains(&u64::from(entry.position)) {
                 let (topic, id) = (listed.topic, listed.id);
@@ -254,22 +285,7 @@ impl Companions {
         if run.is_none() && queue.max_offset() == 0 && queue.min_offset() == 0 {
             queue.start_at(next); // All its messages have expired.
         }
-        Ok(())
-    }
-
-    /// How many messages the log has in the stretch.
-    fn count(&self, expected: &Expected, stretch: &Range<u64>) -> u64 {
-        let queues = self.registry.sorted();
-        let of_queue = |queue: &Arc<crate::queue::Queue>| -> u64 {
-            let Some(run) = expected.index.run(queue.no()) else {
-                return 0;
-            };
-            let entries = (run.first()..queue.max_offset()).map_while(|offset| run.entry(offset));
-            let here = entries
-                .filter(|entry| !entry.is_filler() && stretch.contains(&u64::from(entry.position)));
-            here.count() as u64
-        };
-        queues.iter().map(of_queue).sum()
+        Ok((queue.no(), messages))
     }
 
     fn make(&self, path: &Path, expected: &Expected) -> io::Result<()> {
@@ -296,6 +312,17 @@ impl Companions {
         let base_ms = expected.index.base_ms();
         write_rebuilt(path, whole, base_ms, expected.latest_ms, &rows)
     }
+}
+
+/// How many messages of the queue the log has in the stretch.
+fn count(queue: &Queue, expected: &Expected, stretch: &Range<u64>) -> u64 {
+    let Some(run) = expected.index.run(queue.no()) else {
+        return 0;
+    };
+    let entries = (run.first()..queue.max_offset()).map_while(|offset| run.entry(offset));
+    let here =
+        entries.filter(|entry| !entry.is_filler() && stretch.contains(&u64::from(entry.position)));
+    here.count() as u64
 }
 
 /// The entries of a companion in order, each block checked.

@@ -1,7 +1,8 @@
 //! Reading every record of every segment, and making from them what the companions must say.
 
-use super::companions::{Companions, Expected};
+use super::companions::{Companions, Expected, LeftOut};
 use super::{CannotCheck, Repair, Report};
+use crate::QueueNo;
 use crate::dispatch::Dispatched;
 use crate::queue::{Queue, Registry};
 use crate::queue_index::Entry;
@@ -10,6 +11,7 @@ use crate::recovery::Progress;
 use crate::recovery::files::FoundFile;
 use crate::recovery::indexing::{Indexing, Place};
 use crate::recovery::walk::{self, Step, Walk};
+use hashbrown::HashMap;
 use protocol::record;
 use reactor::{File, OpenOptions};
 use std::io;
@@ -28,6 +30,9 @@ pub struct LogCheck<'a> {
     companions: &'a Companions,
     /// The newest file that anything was written to.
     last: usize,
+    /// Where in the log a queue began anew, the last time.
+    anew: HashMap<QueueNo, u64>,
+    left_out: Vec<LeftOut>,
 }
 
 /// How the reading of a segment ended.
@@ -50,6 +55,8 @@ impl<'a> LogCheck<'a> {
             rocketmqs_until,
             companions,
             last: 0,
+            anew: HashMap::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -62,7 +69,8 @@ impl<'a> LogCheck<'a> {
         report.first = self.files.first().map_or(0, |file| file.base);
         report.end = report.first;
         let total_bytes = self.files.iter().map(|file| file.bytes).sum();
-        for (number, found) in self.files.iter().enumerate() {
+        let files = self.files;
+        for (number, found) in files.iter().enumerate() {
             let file = Arc::new(open(&found.path).map_err(CannotCheck::io(&found.path))?);
             let checked = if number <= self.last {
                 self.segment(number, found, file, report).await
@@ -80,11 +88,20 @@ impl<'a> LogCheck<'a> {
                 total_bytes,
             });
         }
+        for left_out in &self.left_out {
+            for queue in &left_out.queues {
+                let anew = self.anew.get(&queue.no());
+                if anew.is_none_or(|at| *at < left_out.base) {
+                    self.companions
+                        .report_left_out(&left_out.path, queue, report);
+                }
+            }
+        }
         Ok(())
     }
 
     async fn segment(
-        &self,
+        &mut self,
         number: usize,
         found: &FoundFile,
         file: Arc<File>,
@@ -106,7 +123,8 @@ impl<'a> LogCheck<'a> {
             Ended::Full => {
                 report.end = found.base + found.bytes;
                 expected.covered_to = report.end;
-                self.companions.sealed(&expected, report).await;
+                let left_out = self.companions.sealed(&expected, report).await;
+                self.left_out.extend(left_out);
             }
             Ended::At(position, why) => {
                 report.end = found.base + position;
@@ -121,7 +139,7 @@ impl<'a> LogCheck<'a> {
 
     /// Reads the records to the blank, or to where nothing more is found.
     async fn records(
-        &self,
+        &mut self,
         number: usize,
         found: &FoundFile,
         walk: &mut Walk,
@@ -172,7 +190,7 @@ impl<'a> LogCheck<'a> {
     }
 
     fn message(
-        &self,
+        &mut self,
         found: &FoundFile,
         to: &Dispatched<'_>,
         entry: Entry,
@@ -198,6 +216,8 @@ impl<'a> LogCheck<'a> {
         }
         if place == Place::Anew {
             queue.start_at(to.queue_offset);
+            let at = found.base + u64::from(entry.position);
+            self.anew.insert(queue.no(), at);
         }
         expected
             .index

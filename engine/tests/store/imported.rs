@@ -228,10 +228,9 @@ fn a_log_without_companions_is_opened_with_few_indexes_in_memory() {
         let sealed = |name: &String| name.ends_with(".index");
         let names = fs::list(&root.join("orbit")).expect("the companions' directory");
         let logs = fs::list(&root.join("commitlog")).expect("the log directory");
-        assert_eq!(
-            names.iter().filter(|name| sealed(name)).count() + 1,
-            logs.len()
-        );
+        let sealed = names.iter().filter(|name| sealed(name)).count();
+        // The last file may be one that was prepared and not used yet.
+        assert!((sealed + 1..=sealed + 2).contains(&logs.len()));
         let queue = broker.store.find_queue("t", 0).expect("it has messages");
         assert_eq!(offsets(&broker.store, &queue).await.len(), 900);
         broker.close().await;
