@@ -3,6 +3,8 @@
 mod cluster;
 mod delayed;
 mod kept;
+mod keys;
 mod members;
 mod peer;
+mod reclaim;
 mod requests;
