@@ -230,9 +230,10 @@ impl Companions {
         let mut messages: HashMap<QueueNo, u64> = HashMap::new();
         header.directory(&directory, |listed| {
             if found.is_ok() {
-                found = self
-                    .queue(expected, &stretch, &listed, &mut blocks)
-                    .map(|(no, count)| drop(messages.insert(no, count)));
+                let counted = self.queue(expected, &stretch, &listed, &mut blocks);
+                found = counted.map(|(no, count)| {
+                    messages.insert(no, count);
+                });
             }
         })?;
         found?;
