@@ -19,8 +19,8 @@ use reactor::{CoreHandle, Listener};
 use crate::config::Settings;
 use crate::coordinator::{Coordinator, state};
 use crate::delay::{Delay, Progress};
-use crate::memory::Budget;
 use crate::health;
+use crate::memory::Budget;
 use crate::messages::{
     COORDINATOR_INBOX_REQUESTS_MAX, SHARD_INBOX_ITEMS_MAX, Shared, ToCoordinator, ToShard,
     ToWriter, WRITER_INBOX_BATCHES_MAX,
@@ -335,7 +335,10 @@ fn segment_bytes(settings: &Settings) -> u64 {
     let is_named = bytes != SEGMENT_BYTES_DEFAULT;
     match engine::found_segment_bytes(&settings.log_dirs) {
         Ok(Some(found)) if found != bytes && !is_named => {
-            tracing::info!(found, "log files of this size are there, so new ones get it as well");
+            tracing::info!(
+                found,
+                "log files of this size are there, so new ones get it as well"
+            );
             found
         }
         _ => bytes,
