@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::contender::{Contender, Orbit};
 use crate::disk::{self, Throughput};
 use crate::error::{Error, Result};
-use crate::fill;
+use crate::fill::{self, Filled};
 use crate::load::{self, Lane, Live, Plan};
 use crate::page_cache;
 use crate::process;
@@ -72,7 +72,7 @@ pub fn run(command: Cold) -> Result<()> {
     line.set_message("filling what is read cold");
     let contender = command.orbit.recipe()?.start(&folder.path().join("cold"))?;
     let cold = fill::make_topic(contender.broker, "Cold")?;
-    let expected = fill::with_messages(contender.broker, &cold, fill::messages_of(bytes as u64))?;
+    let filled = fill::with_messages(contender.broker, &cold, fill::messages_of(bytes as u64))?;
 
     line.set_message("reading the disk");
     let mut disk = Throughput::default();
@@ -87,21 +87,21 @@ pub fn run(command: Cold) -> Result<()> {
 
     line.set_message("reading from memory");
     let memory = fill::make_topic(contender.broker, "Memory")?;
-    fill::with_messages(
+    let in_memory = fill::with_messages(
         contender.broker,
         &memory,
         fill::messages_of(memory_bytes as u64),
     )?;
-    let before = from_memory(&contender, &memory, &command)?;
+    let before = from_memory(&contender, &memory, in_memory, &command)?;
 
     line.set_message("reading cold");
     let pid = contender.broker_pid();
     let stalls_before = contender.stalls();
     let read_before = process::disk_read_bytes(pid);
-    let figures = read_once(&contender, &cold, &command)?;
+    let figures = read_once(&contender, &cold, filled, &command)?;
     let read_after = process::disk_read_bytes(pid);
     let stalls = contender.stalls() - stalls_before;
-    let after = from_memory(&contender, &memory, &command)?;
+    let after = from_memory(&contender, &memory, in_memory, &command)?;
     line.finish_and_clear();
     contender.stop()?;
 
@@ -111,7 +111,7 @@ pub fn run(command: Cold) -> Result<()> {
     let disk_mib_per_second = disk.mib_per_second();
     let report = Report {
         messages: consumed.counts.messages,
-        expected,
+        expected: filled.messages,
         cold_mib_per_second: consumed.mib_per_second,
         memory_mib_per_second,
         disk_mib_per_second,
@@ -130,20 +130,30 @@ pub fn run(command: Cold) -> Result<()> {
     report.judge(command.strict)
 }
 
-fn read_once(contender: &Contender, lanes: &[Lane], command: &Cold) -> Result<Figures> {
+fn read_once(
+    contender: &Contender,
+    lanes: &[Lane],
+    filled: Filled,
+    command: &Cold,
+) -> Result<Figures> {
     let readers = usize::from(command.readers);
     let plan = Plan {
         server_pid: Some(contender.broker_pid()),
         ..fill::reading(contender.broker, lanes, readers)
     };
-    fill::checked(&load::run(plan, &Live::default())?)
+    fill::checked(&load::run(plan, &Live::default())?, filled.refused)
 }
 
 /// MiB a second over as many passes as fit the time.
-fn from_memory(contender: &Contender, lanes: &[Lane], command: &Cold) -> Result<f64> {
+fn from_memory(
+    contender: &Contender,
+    lanes: &[Lane],
+    filled: Filled,
+    command: &Cold,
+) -> Result<f64> {
     let (mut mib, mut seconds) = (0.0, 0.0);
     while seconds < MEMORY_READING.as_secs_f64() / 2.0 {
-        let figures = read_once(contender, lanes, command)?;
+        let figures = read_once(contender, lanes, filled, command)?;
         let consumed = figures.consumed.as_ref().expect("the plan reads");
         mib += consumed.mib_per_second * figures.window_s;
         seconds += figures.window_s;

@@ -205,7 +205,7 @@ fn end_to_end(contender: &Contender, topic: &str, measuring: Measuring) -> Resul
         consume: Some((fill::reader(1), starts)),
         ..plan(contender, lanes, &window(measuring), measuring)
     };
-    let figures = fill::checked(&load::run(plan, &Live::default())?)?;
+    let figures = fill::checked(&load::run(plan, &Live::default())?, 0)?;
     let consumed = figures.consumed.as_ref().expect("the plan reads");
     let mut measured = Measured::from([(CPU_US, cpu_us(&figures)?)]);
     add_latency(&mut measured, &consumed.latency);
@@ -214,7 +214,7 @@ fn end_to_end(contender: &Contender, topic: &str, measuring: Measuring) -> Resul
 
 fn reading(contender: &Contender, topic: &str, measuring: Measuring) -> Result<Measured> {
     let lanes = fill::make_topic(contender.broker, topic)?;
-    let ends = fill::with_messages(contender.broker, &lanes, CONSUME_MESSAGES)?;
+    let filled = fill::with_messages(contender.broker, &lanes, CONSUME_MESSAGES)?;
     let (mut messages, mut seconds, mut cpu) = (0.0, 0.0, 0.0);
     for _ in 0..CONSUME_PASSES {
         let until_drained = Window {
@@ -226,13 +226,13 @@ fn reading(contender: &Contender, topic: &str, measuring: Measuring) -> Result<M
             stop_when: StopWhen::Drained,
             ..plan(contender, lanes.clone(), &until_drained, measuring)
         };
-        let figures = fill::checked(&load::run(plan, &Live::default())?)?;
+        let figures = fill::checked(&load::run(plan, &Live::default())?, filled.refused)?;
         let consumed = figures.consumed.as_ref().expect("the plan reads");
-        if consumed.counts.messages < ends {
+        if consumed.counts.messages < filled.messages {
             let found = consumed.counts.messages;
             return Err(Error::Failed(format!(
-                "{} gave {found} messages of {ends}",
-                contender.name
+                "{} gave {found} messages of {}",
+                contender.name, filled.messages
             )));
         }
         messages += consumed.messages as f64;

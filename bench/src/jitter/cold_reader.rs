@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::fill;
+use crate::fill::{self, Filled};
 use crate::load::{self, Lane, Live};
 use crate::page_cache;
 
@@ -34,12 +34,17 @@ const CONNECTIONS: usize = 2;
 
 impl ColdReader {
     /// `files` are those that hold the topic.
-    pub fn start(broker: SocketAddr, lanes: Vec<Lane>, files: Vec<PathBuf>) -> Result<ColdReader> {
+    pub fn start(
+        broker: SocketAddr,
+        lanes: Vec<Lane>,
+        filled: Filled,
+        files: Vec<PathBuf>,
+    ) -> Result<ColdReader> {
         let live = Arc::new(Live::default());
         let shared = live.clone();
         let thread = thread::Builder::new()
             .name("cold-reader".into())
-            .spawn(move || read_on(broker, &lanes, &files, &shared))
+            .spawn(move || read_on(broker, &lanes, filled, &files, &shared))
             .map_err(Error::io("starting the cold reader"))?;
         Ok(ColdReader { live, thread })
     }
@@ -53,13 +58,19 @@ impl ColdReader {
     }
 }
 
-fn read_on(broker: SocketAddr, lanes: &[Lane], files: &[PathBuf], live: &Live) -> Result<Read> {
+fn read_on(
+    broker: SocketAddr,
+    lanes: &[Lane],
+    filled: Filled,
+    files: &[PathBuf],
+    live: &Live,
+) -> Result<Read> {
     let mut read = Read::default();
     let began = Instant::now();
     while !live.stop.load(Ordering::Relaxed) {
         page_cache::forget_files(files)?;
         let outcome = load::run(fill::reading(broker, lanes, CONNECTIONS), live)?;
-        let figures = fill::checked(&outcome)?;
+        let figures = fill::checked(&outcome, filled.refused)?;
         let consumed = figures.consumed.expect("the plan reads");
         read.messages += consumed.messages;
         read.mib += consumed.mib_per_second * figures.window_s;

@@ -60,7 +60,7 @@ pub fn measure(
     line.set_message(format!("{name}: filling what is read cold"));
     let contender = recipe.start(&home)?;
     let cold = fill::make_topic(contender.broker, "Cold")?;
-    fill::with_messages(
+    let filled = fill::with_messages(
         contender.broker,
         &cold,
         fill::messages_of(settings.cold_bytes),
@@ -73,7 +73,7 @@ pub fn measure(
         settings.window.as_secs_f64()
     ));
     let lanes = fill::make_topic(contender.broker, "Jitter")?;
-    let reader = ColdReader::start(contender.broker, cold, files)?;
+    let reader = ColdReader::start(contender.broker, cold, filled, files)?;
     let window = Window {
         duration: settings.window.as_secs_f64(),
         warmup: settings.warmup.as_secs_f64(),

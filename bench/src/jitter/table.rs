@@ -16,14 +16,14 @@ const ROWS: [(&str, Cell); 15] = [
     ("sends a second", |it| format!("{:.0}", it.sent.per_second)),
     ("refused", |it| it.sent.refused.to_string()),
     ("never left in time", |it| it.sent.behind.to_string()),
-    ("answered p50", |it| micros(it.sent.latency.p50_us)),
-    ("answered p99", |it| micros(it.sent.latency.p99_us)),
-    ("answered p99.9", |it| micros(it.sent.latency.p999_us)),
-    ("answered max", |it| micros(it.sent.latency.max_us)),
+    ("answered p50", |it| answered(it, it.sent.latency.p50_us)),
+    ("answered p99", |it| answered(it, it.sent.latency.p99_us)),
+    ("answered p99.9", |it| answered(it, it.sent.latency.p999_us)),
+    ("answered max", |it| answered(it, it.sent.latency.max_us)),
     ("hiccups p99.9", |it| micros(it.hiccups.p999_us)),
     ("hiccups max", |it| micros(it.hiccups.max_us)),
-    ("p99.9 above hiccups", |it| micros(it.p999_above_us)),
-    ("max above hiccups", |it| micros(it.max_above_us)),
+    ("p99.9 above hiccups", |it| answered(it, it.p999_above_us)),
+    ("max above hiccups", |it| answered(it, it.max_above_us)),
     ("cold reader MiB/s", |it| {
         format!("{:.0}", it.cold.mib / it.cold.seconds.max(f64::EPSILON))
     }),
@@ -37,6 +37,14 @@ const ROWS: [(&str, Cell); 15] = [
         None => "not told".into(),
     }),
 ];
+
+/// Of a broker that answered nothing in time there is nothing to say.
+fn answered(jittered: &Jittered, us: f64) -> String {
+    match jittered.sent.latency.count {
+        0 => "none".into(),
+        _ => micros(us),
+    }
+}
 
 fn micros(us: f64) -> String {
     Micros(us).to_string()
