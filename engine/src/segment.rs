@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use reactor::{Buffer, File, Mapping, OpenOptions, fs, offload};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// One log file of a fixed size.
 pub struct Segment {
@@ -24,6 +24,8 @@ pub struct Segment {
     /// For reads past the page cache, once there was one; `None` where the file system cannot do that.
     uncached: OnceLock<Option<Arc<File>>>,
     hot: ArcSwapOption<Hot>,
+    /// The last mapping there was: a reader may hold it long after the segment has left memory.
+    mapping: Mutex<Weak<Mapping>>,
 }
 
 /// Between the log's memory and its files.
@@ -48,17 +50,6 @@ pub struct Hot {
     pub index: ActiveIndex,
 }
 
-impl Hot {
-    /// Whether nobody but the caller can reach the memory.
-    pub fn is_unused(self: &Arc<Hot>) -> bool {
-        let is_shown = match &self.memory {
-            Memory::Mapped(mapping) => Arc::strong_count(mapping) > 1,
-            Memory::Window(_) => false, // nobody holds on to bytes of the window
-        };
-        Arc::strong_count(self) == 1 && !is_shown
-    }
-}
-
 impl Segment {
     /// Opens the segment at `path`, cold. Blocks.
     pub fn open(path: &Path, base: u64, bytes: u64, medium: &Medium) -> io::Result<Segment> {
@@ -77,6 +68,7 @@ impl Segment {
             file: Arc::new(file),
             uncached: OnceLock::new(),
             hot: ArcSwapOption::empty(),
+            mapping: Mutex::default(),
         })
     }
 
@@ -122,7 +114,9 @@ impl Segment {
             Medium::Mapped => {
                 let mapping = self.file.map(self.bytes as usize)?;
                 mapping.prefer_huge_pages();
-                Memory::Mapped(Arc::new(mapping))
+                let mapping = Arc::new(mapping);
+                *self.lock_mapping() = Arc::downgrade(&mapping);
+                Memory::Mapped(mapping)
             }
             Medium::Direct(window) => Memory::Window(window.clone()),
         };
@@ -132,6 +126,26 @@ impl Segment {
         });
         self.hot.store(Some(hot.clone()));
         Ok(hot)
+    }
+
+    /// Whether nobody but the caller can reach the file or its memory. `hot` is what the caller has retired.
+    pub fn is_unused(self: &Arc<Segment>, hot: Option<&Arc<Hot>>) -> bool {
+        let of_caller = match hot.map(|hot| &hot.memory) {
+            Some(Memory::Mapped(_)) => 1,
+            // Nobody holds on to bytes of the window.
+            Some(Memory::Window(_)) | None => 0,
+        };
+        let uncached = self.uncached.get().and_then(Option::as_ref);
+        Arc::strong_count(self) == 1
+            && Arc::strong_count(&self.file) == 1
+            && uncached.is_none_or(|file| Arc::strong_count(file) == 1)
+            && hot.is_none_or(|hot| Arc::strong_count(hot) == 1)
+            && self.lock_mapping().strong_count() <= of_caller
+    }
+
+    fn lock_mapping(&self) -> MutexGuard<'_, Weak<Mapping>> {
+        // A single pointer is whole at any time.
+        self.mapping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn path(&self) -> &Path {

@@ -32,6 +32,7 @@ pub fn take_out(layout: &Layout, base: u64) -> io::Result<PathBuf> {
         let gone = Layout::gone(spare_dir, base);
         fs::rename(&path, &gone)?;
         fs::sync_dir(log_dir)?;
+        fs::sync_dir(spare_dir)?;
         return Ok(gone);
     }
     Err(io::Error::new(
@@ -56,9 +57,7 @@ pub fn remove_companions(layout: &Layout, base: u64) -> io::Result<()> {
 pub async fn unused(segment: &Arc<Segment>, hot: Option<&Arc<Hot>>, longest: Duration) -> bool {
     let latest = reactor::now() + longest;
     loop {
-        let is_free = Arc::strong_count(segment) == 1
-            && Arc::strong_count(segment.file()) == 1
-            && hot.is_none_or(|hot| hot.is_unused());
+        let is_free = segment.is_unused(hot);
         if is_free || reactor::now() >= latest {
             return is_free;
         }

@@ -226,11 +226,14 @@ impl One {
             let tried = self.diary.borrow().tried[id][offset as usize];
             let is_wrong = match View::parse(rest) {
                 Ok(view) if view.check_body().is_ok() => {
-                    assert_eq!(
-                        view.body,
-                        body(tried.number, tried.body_bytes),
-                        "wrong bytes"
-                    );
+                    if view.body != body(tried.number, tried.body_bytes) {
+                        let shown = String::from_utf8_lossy(&view.body[..16.min(view.body.len())]);
+                        let (log_offset, queue_offset) = (view.log_offset, view.queue_offset);
+                        panic!(
+                            "at {offset} of queue {id} there is {shown} (queue {} at {queue_offset}, log offset {log_offset}), not {tried:x?}",
+                            view.queue_id
+                        );
+                    }
                     let is_there = view.queue_offset == offset && view.queue_id == id as i32;
                     rest = &rest[view.bytes.len()..];
                     !is_there

@@ -234,11 +234,23 @@ impl State {
         if self.chance.happens(self.faults.fsync_error_ppm) {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        let (durable, left) = std::mem::take(&mut self.journal)
+        // What becomes durable takes along what had to come before it: a file system's journal keeps its order.
+        let mut is_durable = vec![false; self.journal.len()];
+        for number in (0..self.journal.len()).rev() {
+            let later = self.journal[number + 1..]
+                .iter()
+                .zip(&is_durable[number + 1..]);
+            let change = &self.journal[number];
+            is_durable[number] = change.is_in(directory)
+                || later
+                    .into_iter()
+                    .any(|(later, durable)| *durable && later.needs(change));
+        }
+        let mut is_durable = is_durable.into_iter();
+        let (durable, left): (Vec<Change>, Vec<Change>) = std::mem::take(&mut self.journal)
             .into_iter()
-            .partition(|change: &Change| change.is_in(directory));
+            .partition(|_| is_durable.next().unwrap_or(false));
         self.journal = left;
-        let durable: Vec<Change> = durable;
         self.trace.fold_all([11, durable.len() as u64]);
         for change in &durable {
             self.durable_names.apply(change);

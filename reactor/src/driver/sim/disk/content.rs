@@ -137,7 +137,11 @@ impl Inode {
         let end = offset + bytes.len() as u64;
         assert!(end <= state.reserved, "writes go where space was reserved");
         self.memory.write(offset, bytes);
-        state.written.extend(pages_of(offset, bytes.len() as u64));
+        for page in pages_of(offset, bytes.len() as u64) {
+            state.written.insert(page);
+            // Whatever a failed sync left there, it is dirty again.
+            state.forsaken.remove(&page);
+        }
         state.len = state.len.max(end);
         state.warm(offset, bytes.len() as u64);
     }

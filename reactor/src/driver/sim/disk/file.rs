@@ -67,20 +67,6 @@ impl File {
         })
     }
 
-    pub(crate) fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {
-        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-        self.require(self.options.write)?;
-        self.disk.with(|state| {
-            state.reserve(&self.inode, offset + len)?;
-            let end = offset + len;
-            for at in (offset..end).step_by(ZEROS.len()) {
-                let step = (end - at).min(ZEROS.len() as u64) as usize;
-                self.inode.write(&ZEROS[..step], at);
-            }
-            Ok(())
-        })
-    }
-
     pub(crate) fn read_exact_at_blocking(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         let count = self.read(bytes, offset)?;
         if count < bytes.len() {

@@ -89,6 +89,20 @@ impl Change {
         }
     }
 
+    /// Whether this change takes away a name that the earlier one gave.
+    pub(super) fn needs(&self, earlier: &Change) -> bool {
+        let gone = match self {
+            Self::Rename(from, _, _) | Self::RenameDir(from, _) | Self::Remove(from) => from,
+            Self::MakeDir(_) | Self::Create(..) | Self::RemoveDir(_) => return false,
+        };
+        match earlier {
+            Self::Create(path, _) | Self::Rename(_, path, _) | Self::RenameDir(_, path) => {
+                path == gone
+            }
+            Self::MakeDir(_) | Self::Remove(_) | Self::RemoveDir(_) => false,
+        }
+    }
+
     /// For the trace.
     pub(super) fn describe(&self) -> String {
         match self {
