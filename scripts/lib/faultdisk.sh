@@ -14,6 +14,7 @@ TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/orbit-faultdisk.XXXXXX")
 export TMPDIR
 PROOF=
 cleanup() {
+    trap '' INT TERM
     if [ -n "$PROOF" ]; then
         # Its brokers and disks end with it.
         kill "$PROOF" 2> /dev/null || true
@@ -21,7 +22,8 @@ cleanup() {
         rm -rf /dev/shm/orbit-faultdisk."$PROOF".*
     fi
     awk -v below="$TMPDIR/" 'index($2, below) == 1 { print $2 }' /proc/mounts | while read -r mounted; do umount -l "$mounted" || true; done
-    rm -rf "$TMPDIR"
+    # A disk that is just ending may be in the way.
+    for _ in 1 2 3 4 5 6 7 8 9; do rm -rf "$TMPDIR" 2> /dev/null && break; sleep 0.2; done
 }
 trap 'code=$?; cleanup; exit $code' EXIT
 trap 'exit 130' INT TERM

@@ -36,7 +36,7 @@ enum Command {
         #[arg(long)]
         capacity: Option<u64>,
         #[arg(long, hide = true)]
-        die_with_parent: bool,
+        of_a_proof: bool,
     },
     /// Send a command to a mounted disk
     #[command(after_help = faultdisk::faults::HELP)]
@@ -157,7 +157,7 @@ fn run(command: Command) -> Result<(), String> {
             control,
             record,
             capacity,
-            die_with_parent,
+            of_a_proof,
         } => {
             let options = Options {
                 directory,
@@ -165,7 +165,7 @@ fn run(command: Command) -> Result<(), String> {
                 control,
                 record,
                 capacity_bytes: capacity,
-                die_with_parent,
+                of_a_proof,
             };
             mount::mount(&options).map_err(|error| error.to_string())
         }

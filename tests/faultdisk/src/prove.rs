@@ -29,7 +29,11 @@ pub enum Flusher {
 impl Mode {
     /// Lines of broker.conf. `window` is a directory in memory that goes when the power is cut.
     pub fn settings_with(self, window: &Path) -> Vec<String> {
-        let mut settings = self.settings();
+        let flusher = self.flusher.name();
+        let mut settings = vec![
+            format!("flusher={flusher}"),
+            format!("flushDiskType={}", self.flush()),
+        ];
         if self.flusher == Flusher::Direct {
             settings.push(format!("windowDir={}", window.display()));
             // The least it works with: brokers are started often.
@@ -38,25 +42,31 @@ impl Mode {
         settings
     }
 
-    fn settings(self) -> Vec<String> {
-        let flusher = match self.flusher {
-            Flusher::Mmap => "mmap",
-            Flusher::Direct => "direct",
-        };
-        let flush = match self.sync {
+    fn flush(self) -> &'static str {
+        match self.sync {
             true => "SYNC_FLUSH",
             false => "ASYNC_FLUSH",
-        };
-        vec![
-            format!("flusher={flusher}"),
-            format!("flushDiskType={flush}"),
-        ]
+        }
+    }
+
+    /// For directories: paths of sockets are short.
+    pub fn directory(self) -> String {
+        format!("{self}").replace(' ', "-")
+    }
+}
+
+impl Flusher {
+    fn name(self) -> &'static str {
+        match self {
+            Flusher::Mmap => "mmap",
+            Flusher::Direct => "direct",
+        }
     }
 }
 
 impl fmt::Display for Mode {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}", self.settings().join(" "))
+        write!(out, "{} {}", self.flusher.name(), self.flush())
     }
 }
 

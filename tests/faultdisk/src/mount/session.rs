@@ -24,8 +24,8 @@ pub struct Options {
     pub control: Option<PathBuf>,
     pub record: Option<PathBuf>,
     pub capacity_bytes: Option<u64>,
-    /// Unmount when the process that started this one ends.
-    pub die_with_parent: bool,
+    /// A proof's own disk: it ends with the process that started it, and what was on it is thrown away.
+    pub of_a_proof: bool,
 }
 
 /// Enough that a slow operation holds up nobody else.
@@ -61,7 +61,7 @@ fn effective_capabilities(status: &str) -> Option<u64> {
 /// Serves the mounted disk until it is unmounted or a signal ends it.
 pub fn mount(options: &Options) -> io::Result<()> {
     // Before any other thread exists, so that all of them leave the signals to the one that waits.
-    let signals = signals::block(options.die_with_parent)?;
+    let signals = signals::block(options.of_a_proof)?;
     let recorder = options
         .record
         .as_deref()
@@ -97,7 +97,11 @@ pub fn mount(options: &Options) -> io::Result<()> {
     if let Some(path) = &options.control {
         let _ = fs::remove_file(path);
     }
-    disk.lock().expect("no operation panics").close()
+    let mut disk = disk.lock().expect("no operation panics");
+    match options.of_a_proof {
+        true => disk.flush_trace(),
+        false => disk.close(),
+    }
 }
 
 /// Out of sight at once, gone when the last user is.

@@ -35,7 +35,7 @@ impl Mounted {
             .arg(&socket)
             .arg("--capacity")
             .arg(capacity_bytes.to_string())
-            .arg("--die-with-parent")
+            .arg("--of-a-proof")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         if let Some(trace) = record {

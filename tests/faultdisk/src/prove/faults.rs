@@ -66,7 +66,7 @@ pub fn run(setting: &Setting, only: &str, short: bool) -> Result<()> {
         let wanted = |case: &&Case| case.name.contains(only) && !(short && case.long);
         for case in CASES.iter().filter(wanted) {
             count += 1;
-            match try_one(setting, *mode, case) {
+            match try_one(setting, *mode, case, count) {
                 Ok(said) => println!("ok   {mode} {}: {said}", case.name),
                 Err(error) => {
                     failed += 1;
@@ -81,22 +81,19 @@ pub fn run(setting: &Setting, only: &str, short: bool) -> Result<()> {
     Ok(())
 }
 
-fn try_one(setting: &Setting, mode: Mode, case: &Case) -> Result<String> {
-    let mut stage = Stage::new(setting, mode, case.name, case.settings)?;
+fn try_one(setting: &Setting, mode: Mode, case: &Case, number: u32) -> Result<String> {
+    // Paths of sockets are short.
+    let work = setting.work.join(number.to_string());
+    let mut stage = Stage::new(setting, mode, work.clone(), case.settings)?;
     let said = (case.run)(&mut stage, setting.seed).and_then(|said| {
         stage.check()?;
         Ok(said)
     });
     let said = said.map_err(|error| {
-        Error::Wrong(format!(
-            "{error}\nthe broker's log ends:\n{}",
-            stage.log_tail()
-        ))
+        let tail = stage.log_tail();
+        Error::Wrong(format!("{error}\nthe broker's log ends:\n{tail}"))
     });
     drop(stage);
-    let work = setting
-        .work
-        .join(format!("{mode} {}", case.name).replace(' ', "-"));
     // Space only.
     let _ = fs::remove_dir_all(work);
     said

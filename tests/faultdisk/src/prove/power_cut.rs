@@ -34,7 +34,7 @@ pub fn run(setting: &Setting, plan: &Plan) -> Result<()> {
     let mut failed = 0;
     let count = plan.states / setting.modes.len();
     for mode in &setting.modes {
-        let work = setting.work.join(format!("{mode}").replace(' ', "-"));
+        let work = setting.work.join(mode.directory());
         fs::create_dir_all(&work)?;
         let path = match &plan.trace {
             Some(path) => path.clone(),
@@ -138,7 +138,7 @@ fn cut(
 
 /// What the broker was given, and the trace it was made of.
 fn keep(plan: &Plan, mode: Mode, case: &Case, trace: &Path) -> Result<()> {
-    let name = format!("{mode}").replace(' ', "-");
+    let name = mode.directory();
     let to = plan.keep.join(format!("{name}-{}", case.number));
     fs::create_dir_all(&plan.keep)?;
     write_out(case.state, &to)?;

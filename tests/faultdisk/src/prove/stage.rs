@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::load::{Load, Outcome, Plan};
 use crate::payload::{self, Number};
 use crate::promises::{Promises, Queue};
-use crate::read_back::{Counts, read_back};
+use crate::read_back::{Counts, has_topic, read_back};
 
 pub const TOPIC: &str = "Faults";
 pub const QUEUES: u32 = 4;
@@ -46,15 +46,14 @@ pub struct Stage {
     /// Everything acknowledged so far that must still be there.
     pub promises: Promises,
     next_sender: u32,
+    power_was_cut: bool,
     window: PathBuf,
     _memory: TempDir,
 }
 
 impl Stage {
-    pub fn new(setting: &Setting, mode: Mode, name: &str, extra: &[&str]) -> Result<Stage> {
-        let work = setting
-            .work
-            .join(format!("{mode} {name}").replace(' ', "-"));
+    /// In `work`, a new directory.
+    pub fn new(setting: &Setting, mode: Mode, work: PathBuf, extra: &[&str]) -> Result<Stage> {
         fs::create_dir_all(&work)?;
         let memory = super::memory()?;
         let disk = Mounted::start(&work, CAPACITY_BYTES, None)?;
@@ -81,6 +80,7 @@ impl Stage {
             mode,
             promises: Promises::default(),
             next_sender: 0,
+            power_was_cut: false,
             window,
             _memory: memory,
         };
@@ -92,6 +92,13 @@ impl Stage {
     pub fn start(&mut self) -> Result<()> {
         assert!(self.broker.is_none(), "one broker at a time");
         self.broker = Some(self.setup.start()?);
+        // An ASYNC_FLUSH store may forget a topic that is new: its messages are there again as soon as it is.
+        if std::mem::take(&mut self.power_was_cut) && !self.mode.sync {
+            let mut client = self.client()?;
+            if !has_topic(&mut client, TOPIC)? {
+                client.create_topic(TOPIC, QUEUES)?;
+            }
+        }
         Ok(())
     }
 
@@ -141,6 +148,7 @@ impl Stage {
         self.kill()?;
         fs::remove_dir_all(&self.window)?;
         fs::create_dir(&self.window)?;
+        self.power_was_cut = true;
         Ok(said)
     }
 
