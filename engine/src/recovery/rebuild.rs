@@ -3,6 +3,7 @@
 //! The newest first: where a queue stood at the end of a segment is what the index behind it says it started with.
 //! So each needs its own segment and its follower's index only, and knows the queues without messages in it too.
 
+use super::files;
 use super::indexing::NextOffsets;
 use super::indexing::{Indexing, Place};
 use super::walk::{Step, Walk};
@@ -104,9 +105,16 @@ struct ReadSegment {
     index: ActiveIndex,
     next: NextOffsets,
     latest_ms: i64,
+    /// No RocketMQ wrote it: what does not follow its queue was read wrongly, and must not become a gap.
+    is_ours: bool,
 }
 
 async fn read(store: &Store, segment: &Segment) -> io::Result<ReadSegment> {
+    let layout = store.layout().clone();
+    let rocketmqs_until = offload("whose the log is", move || {
+        files::rocketmqs_until(&layout, &[])
+    });
+    let is_ours = segment.base() >= rocketmqs_until.await;
     let index = ActiveIndex::new(segment.base());
     let mut next = NextOffsets::default();
     let mut indexing = Indexing::default();
@@ -123,13 +131,17 @@ async fn read(store: &Store, segment: &Segment) -> io::Result<ReadSegment> {
         let entry = indexing.entry(&index, record.position, &view).map_err(at)?;
         if let Some((to, entry)) = entry {
             let queue = store.registry().find_or_make(to.topic, to.queue_id);
-            next.add(&index, &queue, to.queue_offset, entry);
+            let place = next.add(&index, &queue, to.queue_offset, entry);
+            if is_ours && place != Place::Follows {
+                return Err(at("a record does not follow its queue"));
+            }
         }
     }
     Ok(ReadSegment {
         index,
         next,
         latest_ms: indexing.latest_ms(),
+        is_ours,
     })
 }
 
@@ -165,6 +177,17 @@ fn write(
     followers: &Followers,
 ) -> io::Result<()> {
     let queues = store.registry().sorted();
+    let is_astray = |queue: &Arc<Queue>| {
+        let ends = (read.next.get(queue), followers.start(queue));
+        matches!(ends, (Some(next), Some(start)) if next != start)
+    };
+    if read.is_ours && queues.iter().any(is_astray) {
+        return Err(damaged(
+            segment,
+            0,
+            "a queue does not go on where it ends here",
+        ));
+    }
     let rows: Vec<Rebuilt<'_>> = queues
         .iter()
         .filter_map(|queue| row(read, queue, followers.start(queue)))
