@@ -34,6 +34,11 @@ pub fn read_back(
 ) -> Result<Counts> {
     let mut seen = HashSet::new();
     let mut counts = Counts::default();
+    ensure!(
+        promises.is_empty() || has_topic(client, topic)?,
+        "TOPIC GONE: the broker does not know {topic}, of which {} messages were promised",
+        promises.len()
+    );
     for number in 0..queues {
         let queue = Queue {
             topic: topic.to_owned(),
