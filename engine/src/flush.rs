@@ -66,13 +66,25 @@ impl Flusher {
                 }
             })),
             Body::Mapped(_) => {}
-            Body::Direct(_) => tasks.extend((0..Direct::WORKERS).map(|_| {
-                self.spawn("write the log", async |flusher| {
+            Body::Direct(_) => {
+                tasks.extend((0..Direct::WORKERS).map(|_| {
+                    self.spawn("write the log", async |flusher| {
+                        if let Body::Direct(body) = &flusher.body {
+                            body.work(&flusher.watermarks).await;
+                        }
+                    })
+                }));
+                tasks.push(self.spawn("sync the log", async |flusher| {
                     if let Body::Direct(body) = &flusher.body {
-                        body.work(&flusher.watermarks).await;
+                        body.keep_up(&flusher.watermarks).await;
                     }
-                })
-            })),
+                }));
+                tasks.push(self.spawn("bring the window into memory", async |flusher| {
+                    if let Body::Direct(body) = &flusher.body {
+                        body.reserve(&flusher.watermarks).await;
+                    }
+                }));
+            }
         }
         if !commits {
             let config = self.watermarks.store.config().flush;
@@ -136,10 +148,7 @@ impl Flusher {
     pub fn room(&self, wanted: u64) -> Option<u64> {
         match &self.body {
             Body::Mapped(_) => None,
-            Body::Direct(body) => {
-                let on_disk = self.watermarks.log().on_disk();
-                Some(body.window().make_room(wanted, on_disk.0))
-            }
+            Body::Direct(body) => Some(body.make_room(&self.watermarks, wanted)),
         }
     }
 

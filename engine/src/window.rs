@@ -1,11 +1,13 @@
 //! The window: the newest bytes of the log, in memory that outlives the process where there is such memory.
 //!
 //! ```text
-//!        floor          on_disk            written       floor + len
-//!   ───────┼───────────────┼──────────────────┼───────────────┤
-//!   may be   readable here   readable here,     to be laid
-//!   overwritten and in the file  not in the file yet
+//!        floor   flushed   on_disk            written       floor + len
+//!   ───────┼────────┼─────────┼──────────────────┼───────────────┤
+//!   may be   readable here,      readable here,     to be laid
+//!   overwritten  and in the file     not in the file yet
 //! ```
+//!
+//! Bytes stay until they are durable: should a sync fail, the next process still has what the disk may have dropped.
 //!
 //! The byte of log offset `o` lies at `o mod len`. The writer lays records, the flusher writes them to the files,
 //! readers copy them out under a pin (`pins`). What was laid never changes until the floor has passed it.
@@ -18,13 +20,18 @@ pub use header::{HEADER_BYTES, Header, Identity, Left};
 use pins::{Pin, Pins};
 use reactor::{LoopedMemory, LoopedPart};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What goes to the disk goes in blocks of this size, at multiples of it.
 pub const BLOCK_BYTES: u64 = 4096;
 /// The floor is raised by at least this fraction of the window, so that this is not done for every record.
 const STEP_FRACTION: u64 = 16;
+/// So much has its memory when the store opens, and the rest gets it in steps: on a fresh machine a page takes 10 us.
+const RESERVED_FIRST_BYTES: u64 = 8 << 20;
+const RESERVE_STEP_BYTES: u64 = 2 << 20;
 
 /// The start of the block that holds `offset`.
 #[inline]
@@ -39,6 +46,9 @@ pub struct Window {
     pins: Pins,
     /// The memory's name, by which the next process finds it.
     path: Option<PathBuf>,
+    /// What lies behind has no memory yet: stored by the writer's core only.
+    reserved_to: AtomicU64,
+    begun_at: AtomicU64,
 }
 
 /// Bytes of the log that stay while they are looked at.
@@ -56,18 +66,55 @@ impl Window {
             memory,
             pins: Pins::new(pins::SLOTS),
             path,
+            reserved_to: AtomicU64::new(0),
+            begun_at: AtomicU64::new(0),
         }
     }
 
     /// Goes on at the end of the log. `block` is the beginning of the block the end lies in, up to the end.
-    pub fn begin(&self, identity: &Identity, end: u64, block: &[u8]) {
+    pub fn begin(&self, identity: &Identity, end: u64, block: &[u8]) -> io::Result<()> {
         let start = end - block.len() as u64;
         assert_eq!(start, block_of(end), "the tail's block");
+        self.reserve_first(start)?;
         self.header.give_up();
         self.pins.reset(start);
         // SAFETY: nobody reads or writes the log yet.
         unsafe { self.memory.bytes_mut(self.place(start), block.len()) }.copy_from_slice(block);
         self.header.begin(identity, start, end);
+        Ok(())
+    }
+
+    /// Enough to begin with; the rest follows while the log grows. Blocks.
+    fn reserve_first(&self, start: u64) -> io::Result<()> {
+        self.begun_at.store(start, Ordering::Relaxed);
+        self.reserved_to.store(start, Ordering::Relaxed);
+        while let Some(step) = self.next_to_reserve()
+            && step.start < start + RESERVED_FIRST_BYTES
+        {
+            self.reserve(&step)?;
+            self.reserved(step);
+        }
+        Ok(())
+    }
+
+    /// What is to get its memory next, in the order the log comes to it; `None` if all has it.
+    pub fn next_to_reserve(&self) -> Option<Range<u64>> {
+        let from = self.reserved_to.load(Ordering::Relaxed);
+        let end = self.begun_at.load(Ordering::Relaxed) + self.bytes();
+        let ring_end = (from / self.bytes() + 1) * self.bytes();
+        (from < end).then(|| from..end.min(ring_end).min(from + RESERVE_STEP_BYTES))
+    }
+
+    /// Blocks.
+    pub fn reserve(&self, range: &Range<u64>) -> io::Result<()> {
+        let len = (range.end - range.start) as usize;
+        self.memory.reserve(self.place(range.start), len)
+    }
+
+    /// The writer's core says so.
+    pub fn reserved(&self, range: Range<u64>) {
+        let before = self.reserved_to.swap(range.end, Ordering::Relaxed);
+        assert_eq!(before, range.start, "one after the other");
     }
 
     /// What a killed process left in it, or why that cannot be used.
@@ -114,19 +161,23 @@ impl Window {
         (offset & (self.bytes() - 1)) as usize
     }
 
-    /// Makes room up to `wanted` and some more, if what is in the way is on disk and nobody reads it. Returns how
+    /// Makes room up to `wanted` and some more, if what is in the way is durable and nobody reads it. Returns how
     /// far may be laid now. The writer's alone.
-    pub fn make_room(&self, wanted: u64, on_disk: u64) -> u64 {
+    pub fn make_room(&self, wanted: u64, durable: u64) -> u64 {
         let floor = self.pins.floor();
         let ample = wanted + self.bytes() / STEP_FRACTION;
         let new = ample
             .saturating_sub(self.bytes())
-            .min(block_of(on_disk))
+            .min(block_of(durable))
             .max(floor);
         if new > floor {
             self.header.set_start(new);
         }
-        self.pins.raise_floor(new) + self.bytes()
+        let room = self.pins.raise_floor(new) + self.bytes();
+        match self.next_to_reserve() {
+            Some(missing) => room.min(missing.start),
+            None => room,
+        }
     }
 
     /// Puts a record's bytes into their place. The writer's alone, below what `make_room` returned.
@@ -222,7 +273,9 @@ mod tests {
     fn window(end: u64, block: &[u8]) -> Window {
         let memory = LoopedMemory::anonymous(LEN as usize, HEADER_BYTES).expect("a little memory");
         let window = Window::new(Arc::new(memory), None);
-        window.begin(&IDENTITY, end, block);
+        window
+            .begin(&IDENTITY, end, block)
+            .expect("a little memory");
         window
     }
 

@@ -311,8 +311,9 @@ impl Writer {
         self.publish();
         self.keeper.keys().stop().await;
         // A sync must not be cancelled: its error would be lost.
-        self.flusher.settle().await;
+        // Its jobs sync as well, so it is the first to come to an end.
         self.ahead.settle().await;
+        self.flusher.settle().await;
         self.stop_tasks();
         self.flusher.sync_to(self.store.log().written()).await?;
         if let Some(why) = self.store.log().poison() {

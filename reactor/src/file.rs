@@ -72,15 +72,6 @@ impl File {
         }
     }
 
-    /// Makes a part of the file read as zeros and keeps its space, without writing it where the file system can.
-    /// `Unsupported` where it cannot. Blocks.
-    pub fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {
-        match &self.0 {
-            Body::Real(file) => file.zero_range(offset, len),
-            Body::Sim(file) => file.zero_range(offset, len),
-        }
-    }
-
     /// Blocks.
     pub fn read_exact_at_blocking(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         match &self.0 {

@@ -25,8 +25,6 @@ use crate::driver::sim;
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// How much of the ring is mapped again behind it.
 const OVERHANG_FRACTION: usize = 4;
-/// Pages are brought in this much at a time: each return from the kernel lets others run.
-const POPULATE_STEP_BYTES: usize = 4 << 20;
 
 /// Send and Sync: what may be read or written when is agreed by its users (see `bytes` and `bytes_mut`).
 pub struct LoopedMemory {
@@ -37,7 +35,7 @@ pub struct LoopedMemory {
     head: NonNull<u8>,
     head_bytes: usize,
     /// Locked, if the memory has a name: it is one process's at a time.
-    _file: OwnedFd,
+    file: OwnedFd,
 }
 
 // SAFETY: plain shared memory that any thread may reach; access goes through unsafe functions with their own rules.
@@ -52,8 +50,8 @@ impl fmt::Debug for LoopedMemory {
 }
 
 impl LoopedMemory {
-    /// New memory with a name, zeroed and reserved: using it later cannot fail for lack of space. Replaces what had the
-    /// name before. Blocks.
+    /// New memory with a name, zeroed. Replaces what had the name before. What is to be used is brought in with
+    /// `reserve`. Refused if there is no space for all of it now. Blocks.
     pub fn create(path: &Path, len: usize, head_bytes: usize) -> io::Result<LoopedMemory> {
         check_sizes(len, head_bytes);
         let fd = match core::sim() {
@@ -62,7 +60,7 @@ impl LoopedMemory {
                 sim::fs::keep_memory(&core, path, fd.try_clone()?)?;
                 fd
             }
-            None => create_file(path, len + head_bytes)?,
+            None => create_file(path, len, head_bytes)?,
         };
         LoopedMemory::map(fd, len, head_bytes)
     }
@@ -109,7 +107,7 @@ impl LoopedMemory {
             Some(_) => None,
             None => match file_system_magic(directory) {
                 Err(error) => Some(error.to_string()),
-                Ok(libc::TMPFS_MAGIC | libc::HUGETLBFS_MAGIC) => None,
+                Ok(libc::TMPFS_MAGIC) => None,
                 Ok(_) => Some("it is not on a memory file system".to_owned()),
             },
         }
@@ -145,7 +143,7 @@ impl LoopedMemory {
             mapped: mapped_bytes,
             head: NonNull::new(head).expect(not_null),
             head_bytes,
-            _file: fd,
+            file: fd,
         })
     }
 
@@ -191,20 +189,29 @@ impl LoopedMemory {
         self.head_bytes
     }
 
-    /// Brings all pages into memory, as large ones where the kernel has them, so that using them costs no fault. Blocks.
-    pub fn populate(&self) -> io::Result<()> {
-        if let Err(error) = self.advise(0, self.mapped, libc::MADV_HUGEPAGE) {
+    /// Brings the pages of a range of the ring into memory, as large ones where the kernel has them: using them costs no
+    /// fault then, and cannot fail. Blocks, some 10 us a page on a machine that has not used its memory yet.
+    pub fn reserve(&self, offset: usize, len: usize) -> io::Result<()> {
+        assert!(offset + len <= self.len, "a range of the ring, once");
+        allocate(&self.file, offset, len)?;
+        self.populate(offset, len)?;
+        // The part of it that is mapped again.
+        let again = (self.mapped - self.len).saturating_sub(offset).min(len);
+        self.populate(self.len + offset, again)
+    }
+
+    fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        if let Err(error) = self.advise(offset, len, libc::MADV_HUGEPAGE) {
             tracing::debug!(%error, "this kernel has no huge pages for shared memory");
         }
-        for offset in (0..self.mapped).step_by(POPULATE_STEP_BYTES) {
-            let step = POPULATE_STEP_BYTES.min(self.mapped - offset);
-            match self.advise(offset, step, libc::MADV_POPULATE_WRITE) {
-                // Kernels before 5.14 do not know it: then the first lap pays.
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(()),
-                other => other?,
-            }
+        match self.advise(offset, len, libc::MADV_POPULATE_WRITE) {
+            // Kernels before 5.14 do not know it: then the first lap pays.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            other => other,
         }
-        Ok(())
     }
 
     /// Keeps the pages from being swapped out, as far as this process may lock memory. Blocks.
@@ -287,24 +294,38 @@ fn memory_file(bytes: usize) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-fn create_file(path: &Path, bytes: usize) -> io::Result<OwnedFd> {
+fn create_file(path: &Path, len: usize, head_bytes: usize) -> io::Result<OwnedFd> {
     LoopedMemory::remove(path)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    if crate::fs::free_bytes(directory)? < (len + head_bytes) as u64 {
+        return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+    }
     let file = fs::OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
+    lock_file(&file)?;
+    file.set_len((len + head_bytes) as u64)?;
+    let fd = OwnedFd::from(file);
+    allocate(&fd, len, head_bytes).inspect_err(|_| {
+        // Nothing is in it.
+        let _ = fs::remove_file(path);
+    })?;
+    Ok(fd)
+}
+
+/// Gives a range its memory.
+fn allocate(fd: &OwnedFd, offset: usize, len: usize) -> io::Result<()> {
+    let (offset, len) = (offset as libc::off_t, len as libc::off_t);
     loop {
         // SAFETY: the descriptor is open.
-        let answer = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) };
-        if answer == 0 {
-            lock_file(&file)?;
-            return Ok(file.into());
+        if unsafe { libc::fallocate(fd.as_raw_fd(), 0, offset, len) } == 0 {
+            return Ok(());
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
-            LoopedMemory::remove(path)?;
             return Err(error);
         }
     }
@@ -366,7 +387,8 @@ mod tests {
     #[test]
     fn the_ring_has_no_seam() {
         let memory = LoopedMemory::anonymous(LEN, HEAD).unwrap();
-        memory.populate().unwrap();
+        memory.reserve(0, LEN / 2).unwrap();
+        memory.reserve(LEN / 2, LEN / 2).unwrap();
         // SAFETY: nobody else uses the memory.
         unsafe { memory.bytes_mut(LEN - 3, 6) }.copy_from_slice(b"abcdef");
         // SAFETY: as above.

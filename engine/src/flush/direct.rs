@@ -11,15 +11,18 @@ use crate::LogOffset;
 use crate::commit_log::ReleaseAt;
 use crate::segment::Segment;
 use crate::window::{BLOCK_BYTES, Window, block_of};
-use reactor::{Buffer, Notify};
+use reactor::{Buffer, Notify, offload};
 use schedule::{Schedule, WRITES_MAX, Write};
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What is done to a file, as the log tells it when it fails.
 const WRITING: &str = "writing";
 const SYNCING: &str = "syncing";
+/// At most this fraction of the window waits for the clock's sync.
+const BEHIND_FRACTION: u64 = 4;
 
 /// The writer's core only.
 pub(super) struct Direct {
@@ -34,6 +37,8 @@ pub(super) struct Direct {
     /// Everything below was found by recovery, and is durable only once it was synced.
     opened_at: u64,
     is_syncing: Cell<bool>,
+    /// The window holds too much that is written and not durable.
+    behind: Notify,
     /// There may be something to write.
     work: Notify,
     /// Something landed or was synced.
@@ -59,14 +64,11 @@ impl Direct {
             is_durable: config.sync_flush,
             opened_at: end,
             is_syncing: Cell::new(false),
+            behind: Notify::new(),
             work: Notify::new(),
             progress: Notify::new(),
             copies: RefCell::default(),
         }
-    }
-
-    pub fn window(&self) -> &Arc<Window> {
-        &self.window
     }
 
     #[inline]
@@ -129,7 +131,10 @@ impl Direct {
         let synced = segment.file().sync_data().await;
         self.is_syncing.set(false);
         self.progress.notify_all();
-        synced.map_err(|error| watermarks.failed(SYNCING, segment.path(), error))
+        synced.map_err(|error| {
+            self.distrust_disk(watermarks);
+            watermarks.failed(SYNCING, segment.path(), error)
+        })
     }
 
     pub async fn settle(&self) {
@@ -138,16 +143,69 @@ impl Direct {
         }
     }
 
-    /// Resumes when something landed: there may be more room in the window. Everything laid is wanted then.
+    /// How far the log may be laid: only over what is durable, so that a failed sync takes nothing away that is not
+    /// here.
+    pub fn make_room(&self, watermarks: &Watermarks, wanted: u64) -> u64 {
+        self.window.make_room(wanted, watermarks.log().flushed().0)
+    }
+
+    /// Resumes when something was done that may have made room. Everything laid is wanted then, and durable.
     pub async fn room(&self, watermarks: &Watermarks) {
-        self.want(watermarks.log().written().0);
+        let log = watermarks.log();
+        self.want(log.written().0);
         self.work.notify();
-        if self.schedule.borrow().done() < watermarks.log().written().0 {
+        self.behind.notify();
+        if log.flushed() < log.written() || self.window.next_to_reserve().is_some() {
             self.progress.notified().await;
         } else {
             // In the way is a reader that copies: it is done in a moment, and tells nobody.
             reactor::yield_now().await;
         }
+    }
+
+    /// Syncs whenever too much of the window waits for it, for as long as the store is open and well.
+    pub async fn keep_up(&self, watermarks: &Watermarks) {
+        let log = watermarks.log();
+        loop {
+            self.behind.notified().await;
+            let to = log.on_disk();
+            if log.flushed() < to && self.sync_to(watermarks, to).await.is_err() {
+                return;
+            }
+            self.progress.notify_all();
+        }
+    }
+
+    /// Gives the rest of the window its memory, and locks it.
+    pub async fn reserve(&self, watermarks: &Watermarks) {
+        while let Some(step) = self.window.next_to_reserve() {
+            let (window, range) = (self.window.clone(), step.clone());
+            let done = offload("bring the window into memory", move || {
+                window.reserve(&range)
+            });
+            if let Err(error) = done.await {
+                let path = self.window.path().unwrap_or(Path::new("window"));
+                watermarks.failed("finding memory for", path, error);
+                self.progress.notify_all();
+                return;
+            }
+            self.window.reserved(step);
+            self.progress.notify_all();
+        }
+        let memory = self.window.memory().clone();
+        if let Err(error) = offload("lock the window", move || memory.lock()).await {
+            tracing::warn!(
+                bytes = self.window.bytes(), %error,
+                "the window is not locked in memory and may be swapped out; raise the limit of locked memory (ulimit -l)"
+            );
+        }
+    }
+
+    /// After a failure the disk may have dropped whatever is not durable: the next start writes it again.
+    fn distrust_disk(&self, watermarks: &Watermarks) {
+        let flushed = watermarks.log().flushed().0;
+        self.window
+            .publish_on_disk(flushed.max(self.window.floor()));
     }
 
     fn writes_are_durable(&self, watermarks: &Watermarks) -> bool {
@@ -184,6 +242,7 @@ impl Direct {
             Err(error) => {
                 self.schedule.borrow_mut().failed(write);
                 watermarks.failed(WRITING, segment.path(), error);
+                self.distrust_disk(watermarks);
             }
         }
         self.progress.notify_all();
@@ -205,6 +264,8 @@ impl Direct {
         watermarks.on_disk(LogOffset(done));
         if self.writes_are_durable(watermarks) {
             watermarks.flushed(LogOffset(done));
+        } else if done - log.flushed().0 >= self.window.bytes() / BEHIND_FRACTION {
+            self.behind.notify();
         }
     }
 

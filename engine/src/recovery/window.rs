@@ -145,17 +145,10 @@ async fn make(
             Some(memory) => memory,
             None => Arc::new(LoopedMemory::anonymous(bytes, HEADER_BYTES)?),
         };
-        memory.populate()?;
-        if let Err(error) = memory.lock() {
-            tracing::warn!(
-                bytes, %error,
-                "the window is not locked in memory and may be swapped out; raise the limit of locked memory (ulimit -l)"
-            );
-        }
         let path = path.filter(|_| outlives_process);
         Ok(Window::new(memory, path))
     };
-    offload("bring the window into memory", made).await
+    offload("make the window", made).await
 }
 
 /// Writes what only the window has to the log files. Returns the memory, to be used again or dropped.
@@ -255,16 +248,23 @@ async fn fits(window: &Window, range: Range<u64>, file: &FoundFile) -> io::Resul
         let whole = len.next_multiple_of(BLOCK_BYTES as usize);
         let buffer = Buffer::with_capacity(whole);
         let (read, found) = open.read_at(buffer, piece.start - file.base, whole).await;
-        if read? < whole {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        match read {
+            Ok(read) if read == whole => {}
+            Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => {
+                // Writing it again is what may heal it.
+                tracing::warn!(path = %file.path.display(), %error, "a part of the log that is to be written again cannot be read");
+                continue;
+            }
         }
         let mut laid = vec![0; len];
         window.copy_laid(piece.start, &mut laid);
         let differs = |(found, laid): (&u8, &u8)| *found != 0 && found != laid;
-        if found.iter().zip(&laid).any(differs) {
-            return Err(io::Error::other(
-                "the log has grown since its last process was killed, and does not fit what that left in memory",
-            ));
+        if let Some(at) = found.iter().zip(&laid).position(differs) {
+            let at = piece.start + at as u64;
+            return Err(io::Error::other(format!(
+                "at log offset {at} it is not what the last process left in memory: the log was changed since; to give that memory up, remove orbit/id"
+            )));
         }
     }
     Ok(())
@@ -297,7 +297,8 @@ async fn write_range(window: &Window, range: Range<u64>, file: &FoundFile) -> io
         let (written, _) = open.write_at(buffer, piece.start - file.base).await;
         written?;
     }
-    Ok(())
+    // This life's window begins behind: should a later sync fail, nobody has these bytes any more.
+    open.sync_data().await
 }
 
 impl Opened {
@@ -315,14 +316,37 @@ impl Opened {
         let laid = (end - block_of(end)) as usize;
         // From here on the last life's window is not believed any more.
         self.id.save(id_path).map_err(OpenError::io(id_path))?;
-        window.begin(&self.identity, end, &block[..laid]);
+        window
+            .begin(&self.identity, end, &block[..laid])
+            .map_err(OpenError::io(window.path().unwrap_or(id_path)))?;
         self.drop_old()
     }
 
     fn drop_old(&self) -> Result<(), OpenError> {
-        match &self.dropped {
-            Some(path) => LoopedMemory::remove(path).map_err(OpenError::io(path)),
-            None => Ok(()),
+        if let Some(path) = &self.dropped {
+            LoopedMemory::remove(path).map_err(OpenError::io(path))?;
+        }
+        let dirs = [&self.dropped, &self.id.window];
+        for dir in dirs.into_iter().flatten().filter_map(|path| path.parent()) {
+            self.remove_orphans(dir);
+        }
+        Ok(())
+    }
+
+    /// Windows of this store that no `orbit/id` names any more: a process died between making and naming one.
+    fn remove_orphans(&self, dir: &Path) {
+        let prefix = format!("orbitmq-{}.", hex(&self.id.store));
+        for name in fs::list(dir).unwrap_or_default() {
+            let path = dir.join(&name);
+            let is_ours = name.starts_with(&prefix) && name.ends_with(".window");
+            // One that is in use belongs to a copy of this store.
+            if is_ours
+                && self.id.window.as_deref() != Some(&path)
+                && let Ok(Some(_)) = LoopedMemory::find(&path, HEADER_BYTES)
+                && let Err(error) = LoopedMemory::remove(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "an old window is left");
+            }
         }
     }
 }
@@ -364,10 +388,13 @@ impl Id {
 
     /// A new one if there is none, or none that can be read. Blocks.
     fn load(path: &Path, boot: [u8; 16]) -> io::Result<Id> {
-        if fs::exists(path)
-            && let Some(id) = Id::parse(&fs::read(path)?)
-        {
-            return Ok(id);
+        // For a moment of each replacement only the old one is there, and then it is still true.
+        for path in [path.to_path_buf(), path.with_extension("bak")] {
+            if fs::exists(&path)
+                && let Some(id) = Id::parse(&fs::read(&path)?)
+            {
+                return Ok(id);
+            }
         }
         let halves = [reactor::random(), reactor::random()].map(u64::to_be_bytes);
         let mut store = [0; 16];
@@ -432,6 +459,10 @@ mod tests {
             id.save(&path).expect("it can be written");
             assert_eq!(Id::load(&path, [0; 16]).expect("it is there"), id);
         }
+        std::fs::remove_file(&path).expect("it is there");
+        let before = Id::load(&path, boot).expect("its backup");
+        assert_eq!((before.store, before.generation), (id.store, 1));
+        std::fs::remove_file(path.with_extension("bak")).expect("it is there");
         std::fs::write(&path, "nonsense").expect("it can be written");
         let new = Id::load(&path, boot).expect("a new one");
         assert_ne!(new.store, id.store);

@@ -10,8 +10,8 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// More readers at once than there are threads.
-pub const SLOTS: usize = 64;
+/// More than there are threads that read: 64 shards, the writer, and helpers of each.
+pub const SLOTS: usize = 192;
 const FREE: u64 = u64::MAX;
 
 /// Keeps slots of different cores on different cache lines; the adjacent line is fetched along.

@@ -91,22 +91,6 @@ impl File {
         Ok(())
     }
 
-    pub(crate) fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {
-        let as_signed = |value| i64::try_from(value).map_err(|_| io::ErrorKind::InvalidInput);
-        let (offset, len) = (as_signed(offset)?, as_signed(len)?);
-        loop {
-            let mode = libc::FALLOC_FL_ZERO_RANGE;
-            // SAFETY: the descriptor is open.
-            if unsafe { libc::fallocate(self.fd(), mode, offset, len) } == 0 {
-                return Ok(());
-            }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
-        }
-    }
-
     pub(crate) fn read_exact_at_blocking(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(bytes, offset)
     }
