@@ -182,15 +182,16 @@ impl<'a> Search<'a> {
 
     /// Reads the log that no index covers yet.
     async fn scan(&mut self, view: &View) -> Result<(), Ended> {
-        let list = self.store.log().segments().load_full();
+        // In this order: the list has everything below the end.
         let end = self.store.log().released().0;
+        let list = self.store.log().segments().load_full();
         let mut at = view.indexed_to.max(list.first());
         let mut newest: VecDeque<Vec<u8>> = VecDeque::new();
         let (mut bytes, mut next_bytes) = (0, 0);
         self.searched_from = end;
         while at < end {
             let Some((_, segment)) = list.containing(at) else {
-                break; // The list is older than the end.
+                return Err(Ended::Failed(io::ErrorKind::NotFound.into()));
             };
             if reactor::now() >= self.deadline {
                 self.is_partial = true;

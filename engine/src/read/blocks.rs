@@ -145,7 +145,8 @@ impl BlockCache {
         let cold_to = self.cold_to(log);
         let block = Block::at(segment, log_offset);
         if block.end <= complete && dense >= DENSE_BYTES && self.blocks_max > 0 {
-            self.read_ahead(list, block, complete.min(cold_to));
+            let not_mapped = log.hot_from(self.hot_bytes).0;
+            self.read_ahead(list, block, complete.min(not_mapped), cold_to);
             let buffer = self.load(segment, block, cold_to).await?;
             return Ok(Extent {
                 from: block.from,
@@ -233,8 +234,8 @@ impl BlockCache {
         }
     }
 
-    /// Starts reads of the blocks behind `block` if somebody goes through the log in order.
-    fn read_ahead(self: &Arc<Self>, list: &Arc<List>, block: Block, below: u64) {
+    /// Starts reads of the blocks behind `block`, up to `below`, if somebody goes through the log in order.
+    fn read_ahead(self: &Arc<Self>, list: &Arc<List>, block: Block, below: u64, cold_to: u64) {
         let before = block.from.checked_sub(1);
         if before.is_none_or(|before| !self.is_near(list, before)) {
             return;
@@ -260,7 +261,7 @@ impl BlockCache {
             reactor::spawn("read ahead", async move {
                 let segment = &list.items()[number];
                 // Who needs the block reads it again and is told.
-                let _ = permit.cache.load(segment, next, below).await;
+                let _ = permit.cache.load(segment, next, cold_to).await;
             });
         }
     }
