@@ -222,34 +222,43 @@ impl One {
         let mut bytes = Vec::new();
         gather.copy_slices_to(&mut bytes);
         let mut rest = bytes.as_slice();
-        for offset in at..found.next.0 {
-            let tried = self.diary.borrow().tried[id][offset as usize];
-            let is_wrong = match View::parse(rest) {
-                Ok(view) if view.check_body().is_ok() => {
-                    if view.body != body(tried.number, tried.body_bytes) {
-                        let shown = String::from_utf8_lossy(&view.body[..16.min(view.body.len())]);
-                        let (log_offset, queue_offset) = (view.log_offset, view.queue_offset);
-                        panic!(
-                            "at {offset} of queue {id} there is {shown} (queue {} at {queue_offset}, log offset {log_offset}), not {tried:x?}",
-                            view.queue_id
-                        );
-                    }
-                    let is_there = view.queue_offset == offset && view.queue_id == id as i32;
-                    rest = &rest[view.bytes.len()..];
-                    !is_there
-                }
-                _ => true,
-            };
-            if is_wrong {
-                assert!(
-                    faults.bit_flip_ppm > 0,
-                    "message {offset} of queue {id} is damaged"
-                );
+        let mut offset = at;
+        let is_lying = faults.bit_flip_ppm > 0;
+        while !rest.is_empty() {
+            let view = match View::parse(rest) {
+                Ok(view) if view.check_body().is_ok() => view,
                 // No record of RocketMQ's carries a checksum of its header: the reader has to look.
-                self.diary.borrow_mut().count("damaged messages handed out");
-                return None;
+                _ => {
+                    assert!(is_lying, "message {offset} of queue {id} is damaged");
+                    self.diary.borrow_mut().count("damaged messages handed out");
+                    return None;
+                }
+            };
+            rest = &rest[view.bytes.len()..];
+            let is_next = view.queue_id == id as i32 && view.queue_offset == offset;
+            if !is_next {
+                assert!(is_lying, "message {offset} of queue {id} is missing");
+                self.diary.borrow_mut().count("damaged messages left out");
+                let is_later = (offset + 1..found.next.0).contains(&view.queue_offset);
+                if view.queue_id != id as i32 || !is_later {
+                    return None; // Its header is what was damaged.
+                }
+                offset = view.queue_offset;
             }
+            let tried = self.diary.borrow().tried[id][offset as usize];
+            let expected = body(tried.number, tried.body_bytes);
+            assert!(
+                view.body == expected,
+                "message {offset} of queue {id} is another one than {tried:x?}: {}",
+                String::from_utf8_lossy(&view.body[..16.min(view.body.len())])
+            );
+            offset += 1;
         }
+        assert!(
+            offset == found.next.0 || is_lying,
+            "messages {offset}..{} of queue {id} are missing",
+            found.next.0
+        );
         self.diary.borrow_mut().count("reads compared");
         Some(found.next.0)
     }
