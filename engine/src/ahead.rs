@@ -291,7 +291,12 @@ impl Ahead {
             Err(error) => {
                 let used_percent = used_percent(self.layout.log_dir_of(base));
                 tracing::error!(%error, used_percent, "the next log segment cannot be made");
-                Next::Failed(AppendError::DiskFull { used_percent })
+                Next::Failed(match error.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                        AppendError::DiskFull { used_percent }
+                    }
+                    why => AppendError::NoFile { why },
+                })
             }
         };
         self.state.borrow_mut().next = next;

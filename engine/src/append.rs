@@ -6,6 +6,7 @@
 
 use crate::segment::{Hot, Memory, Segment};
 use protocol::record;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -20,6 +21,8 @@ pub enum AppendError {
     TooLarge { bytes: u32, limit: u64 },
     #[error("no further log file can be made: the disk is {used_percent} % full")]
     DiskFull { used_percent: u8 },
+    #[error("no further log file can be made: {why}; it is tried again")]
+    NoFile { why: io::ErrorKind },
     #[error("writing or syncing the log failed; a restart has to check the log first")]
     Poisoned,
 }

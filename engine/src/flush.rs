@@ -14,7 +14,8 @@ use crate::segment::{Medium, Segment};
 use crate::{LogOffset, Store};
 use direct::Direct;
 use mapped::Mapped;
-use reactor::{Instant, Notify, Task};
+use reactor::{Instant, Notify, Task, offload};
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -40,6 +41,14 @@ struct Watermarks {
     store: Arc<Store>,
     /// More may be released, or nothing ever will.
     moved: Notify,
+    noting: Rc<Noting>,
+}
+
+/// Whether the note that tells the next start of a failure is on its way.
+#[derive(Default)]
+struct Noting {
+    is_busy: Cell<bool>,
+    done: Notify,
 }
 
 impl Flusher {
@@ -47,6 +56,7 @@ impl Flusher {
         let watermarks = Watermarks {
             store,
             moved: Notify::new(),
+            noting: Rc::default(),
         };
         let body = match watermarks.store.medium() {
             Medium::Mapped => Body::Mapped(Mapped::default()),
@@ -117,10 +127,14 @@ impl Flusher {
     pub async fn sync_to(&self, to: LogOffset) -> io::Result<()> {
         let written = self.watermarks.log().written();
         assert!(to <= written, "only what is written can be synced");
-        match &self.body {
+        let synced = match &self.body {
             Body::Mapped(body) => body.sync_to(&self.watermarks, to).await,
             Body::Direct(body) => body.sync_to(&self.watermarks, to).await,
+        };
+        if synced.is_err() {
+            self.watermarks.noting.done().await;
         }
+        synced
     }
 
     /// Syncs a segment for another reason than new records. Its error counts as the log's: nobody else is told of it.
@@ -138,6 +152,7 @@ impl Flusher {
 
     /// Resumes when no I/O of the flusher is in flight; none is started before the caller suspends again.
     pub async fn settle(&self) {
+        self.watermarks.noting.done().await;
         match &self.body {
             Body::Mapped(body) => body.settle().await,
             Body::Direct(body) => body.settle().await,
@@ -209,11 +224,29 @@ impl Watermarks {
     fn failed(&self, op: &'static str, path: &Path, error: io::Error) -> io::Error {
         let told = io::Error::new(error.kind(), format!("{op} {}: {error}", path.display()));
         let path = path.to_path_buf();
-        let log = self.log();
-        unsynced::note(self.store.layout(), log.flushed(), log.written());
-        log.set_poison(Poison { op, path, error });
+        let was_well = !self.log().is_poisoned();
+        self.log().set_poison(Poison { op, path, error });
         self.moved.notify();
+        if was_well {
+            self.note();
+        }
         told
+    }
+
+    /// Tells the next start what to compare with the disk. That disk is failing: no core waits for it.
+    fn note(&self) {
+        let layout = self.store.layout().clone();
+        let (flushed, written) = (self.log().flushed(), self.log().written());
+        let noting = self.noting.clone();
+        noting.is_busy.set(true);
+        reactor::spawn("note a failed sync", async move {
+            offload("note a failed sync", move || {
+                unsynced::note(&layout, flushed, written);
+            })
+            .await;
+            noting.is_busy.set(false);
+            noting.done.notify();
+        });
     }
 
     /// What those are told who come after a failure.
@@ -222,6 +255,16 @@ impl Watermarks {
             Some(why) => Err(io::Error::other(why.to_string())),
             None => Ok(()),
         }
+    }
+}
+
+impl Noting {
+    async fn done(&self) {
+        while self.is_busy.get() {
+            self.done.notified().await;
+        }
+        // Several may wait, a notification wakes one: pass it on.
+        self.done.notify();
     }
 }
 

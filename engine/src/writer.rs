@@ -219,6 +219,10 @@ impl Writer {
             self.publish();
             self.ahead.moved(end).await;
         }
+        // What is laid and has senders waiting for the disk does not wait for a file to be made.
+        if self.store.log().release_at() != ReleaseAt::Written {
+            self.publish();
+        }
         let next = self.ahead.next().await?;
         self.tail.fill_blank();
         assert_eq!(

@@ -9,7 +9,7 @@ mod waiting;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::{Batch, LogOffset, QueueNo, ReleaseAt, Writer};
+use engine::{Batch, QueueNo, ReleaseAt, Writer};
 use reactor::mailbox::{Receiver, Reply, Sender, TrySendError};
 
 use crate::config::Settings;
@@ -48,19 +48,23 @@ pub async fn run(
                 }
             };
             writer.append(&mut batch).await;
-            turn.appended
-                .push((Back { batch, reply }, writer.appended()));
+            let back = Back { batch, reply };
+            match &held {
+                Some(held) if back.waits() => held.push(back, writer.appended()),
+                _ => turn.laid.push(back),
+            }
         }
         // Readers see the messages before their senders are told.
         writer.publish();
         writer.take_wakes(&mut turn.wakes);
         wake_parked(&mut turn.wakes, &shards).await;
-        match &held {
-            None => turn.hand_back(&shards).await,
-            Some(held) => {
-                turn.hold(held).await;
-                held.room().await;
-            }
+        for back in turn.laid.drain(..) {
+            back.give(&shards).await;
+        }
+        if let Some(held) = &held {
+            // What was appended while the log was poisoned must not wait for a release that never comes.
+            held.settle().await;
+            held.room().await;
         }
     }
     if let Some(held) = held {
@@ -78,33 +82,8 @@ pub async fn run(
 /// What one turn leaves to be told. Kept from turn to turn for its memory.
 #[derive(Default)]
 struct Turn {
-    /// Each with the end of the log behind it.
-    appended: Vec<(Back, LogOffset)>,
+    laid: Vec<Back>,
     wakes: Vec<(usize, QueueNo)>,
-}
-
-impl Turn {
-    async fn hand_back(&mut self, shards: &[Sender<ToShard>]) {
-        for (back, _) in self.appended.drain(..) {
-            back.give(shards).await;
-        }
-    }
-
-    /// Only those who wait for the disk are held, and only if anything of theirs is on the way there.
-    async fn hold(&mut self, held: &Held) {
-        let deadline = held.deadline();
-        for (back, end) in self.appended.drain(..) {
-            if !back.batch.wait || !back.batch.has_taken() {
-                back.give(held.shards()).await;
-                continue;
-            }
-            // The broker's own appends have nobody who would give up and try elsewhere.
-            let deadline = back.reply.is_none().then_some(deadline);
-            held.push(back, end, deadline);
-        }
-        // What was appended while the log was poisoned must not wait for a release that never comes.
-        held.settle().await;
-    }
 }
 
 /// An appended batch, and where it goes back to: its shard, unless there is a reply.
@@ -114,6 +93,11 @@ struct Back {
 }
 
 impl Back {
+    /// Only those who want to wait for the disk are held, and only if anything of theirs is on the way there.
+    fn waits(&self) -> bool {
+        self.batch.wait && self.batch.has_taken()
+    }
+
     async fn give(self, shards: &[Sender<ToShard>]) {
         match self.reply {
             Some(reply) => reply.send(self.batch),

@@ -41,10 +41,8 @@ fn write_note(path: &Path, flushed: LogOffset, written: LogOffset) -> io::Result
     };
     let file = File::open(path, options)?;
     let text = format!("{from} {}\n", written.0);
-    file.write_all_at_blocking(text.as_bytes(), 0)?;
-    // Until the machine restarts the page cache has it, which is as long as it is of use.
-    let _ = file.sync_blocking();
-    Ok(())
+    // Not synced: until the machine restarts the page cache has it, which is as long as it is of use.
+    file.write_all_at_blocking(text.as_bytes(), 0)
 }
 
 /// The stretch noted; the whole log if the note cannot be understood.
@@ -55,6 +53,9 @@ fn read_note(path: &Path) -> io::Result<Option<Range<u64>>> {
         Err(error) => return Err(error),
     };
     let text = String::from_utf8_lossy(&bytes);
+    if !text.ends_with('\n') {
+        return Ok(Some(0..u64::MAX));
+    }
     let mut numbers = text.split_whitespace().map(|word| word.parse().ok());
     let (from, to) = (numbers.next().flatten(), numbers.next().flatten());
     Ok(Some(from.unwrap_or(0)..to.unwrap_or(u64::MAX)))
@@ -192,8 +193,13 @@ mod tests {
         write_note(&path, LogOffset(500), LogOffset(900)).expect("a temporary directory");
         write_note(&path, LogOffset(700), LogOffset(1_000)).expect("a temporary directory");
         assert_eq!(read_note(&path).expect("just written"), Some(500..1_000));
-        std::fs::write(&path, "5x").expect("a temporary directory");
-        assert_eq!(read_note(&path).expect("just written"), Some(0..u64::MAX));
+        for torn in ["5x\n", "500 1", "500", ""] {
+            std::fs::write(&path, torn).expect("a temporary directory");
+            let from = read_note(&path)
+                .expect("just written")
+                .expect("it is there");
+            assert_eq!(from, 0..u64::MAX, "{torn:?}");
+        }
     }
 
     fn healed(from: u64, bytes: &[u8], medium: &Medium) -> Vec<u8> {

@@ -138,7 +138,10 @@ fn what_is_durable_is_shown_while_the_writer_waits_for_the_next_segment() {
     with_faults(slow_disk(), |config, begin| async move {
         let mut broker = Broker::open(config).await;
         faults_begin(&begin).await;
-        let first = lay(&mut broker, 0).await;
+        // Its turn is not over.
+        let (mut batch, _) = broker.batch(&[("t", 0, 300, None)]);
+        broker.writer.append(&mut batch).await;
+        let first = broker.writer.appended();
         let (shown, store) = (Rc::new(RefCell::new(None::<Instant>)), broker.store.clone());
         let (at, release) = (shown.clone(), broker.writer.release().clone());
         let follower = reactor::spawn("follower", async move {

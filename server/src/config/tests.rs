@@ -100,9 +100,9 @@ fn unknown_keys_are_warned_about_with_the_nearest_known_one() {
 
 #[test]
 fn what_this_version_lacks_is_said_once_it_is_asked_for() {
-    let (_, remarks) = from_file("fileReservedTime=48\nslaveReadEnable=false\n").expect("valid");
+    let (_, remarks) = from_file("lockInStrictMode=true\nslaveReadEnable=false\n").expect("valid");
     assert_eq!(warnings(&remarks).len(), 1);
-    assert!(warnings(&remarks)[0].starts_with("fileReservedTime=48"));
+    assert!(warnings(&remarks)[0].starts_with("lockInStrictMode=true"));
 }
 
 #[test]

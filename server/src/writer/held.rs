@@ -70,22 +70,10 @@ impl Held {
         Self { shared, tasks }
     }
 
-    pub fn shards(&self) -> &[Sender<ToShard>] {
-        &self.shared.shards
-    }
-
-    /// Until when a batch that is appended now may wait: `syncFlushTimeout`.
-    pub fn deadline(&self) -> Instant {
-        let limit_ms = self
-            .shared
-            .settings
-            .borrow_mut()
-            .get()
-            .sync_flush_timeout_ms;
-        reactor::turn_time() + Duration::from_millis(limit_ms)
-    }
-
-    pub fn push(&self, back: Back, end: LogOffset, deadline: Option<Instant>) {
+    /// Holds what ends at `end` of the log; its senders wait no longer than `syncFlushTimeout`. The broker's own appends have
+    /// nobody who would give up and try elsewhere.
+    pub fn push(&self, back: Back, end: LogOffset) {
+        let deadline = back.reply.is_none().then(|| self.shared.deadline());
         let bytes = self.shared.bytes.get() + back.batch.bytes_len();
         self.shared.bytes.set(bytes);
         self.shared.waiting.borrow_mut().push(back, end, deadline);
@@ -176,6 +164,12 @@ impl Inner {
         back.give(&self.shards).await;
         self.leaving.set(self.leaving.get() - 1);
         self.left.notify();
+    }
+
+    fn deadline(&self) -> Instant {
+        let mut settings = self.settings.borrow_mut();
+        let limit_ms = settings.get().sync_flush_timeout_ms;
+        reactor::turn_time() + Duration::from_millis(limit_ms)
     }
 
     fn arm(&self, deadline: Instant) {
