@@ -172,7 +172,6 @@ impl Direct {
             if log.flushed() < to && self.sync_to(watermarks, to).await.is_err() {
                 return;
             }
-            self.progress.notify_all();
         }
     }
 

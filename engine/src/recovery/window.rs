@@ -19,11 +19,16 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where shared memory is on Linux.
 const SHARED_MEMORY_DIR: &str = "/dev/shm";
 /// Bytes per write when a window is emptied.
 const ADOPT_BYTES: u64 = 1 << 20;
+
+/// How long a window that is in use is waited for, and how often it is tried.
+const WINDOW_PATIENCE: Duration = Duration::from_secs(2);
+const WINDOW_PAUSE: Duration = Duration::from_millis(5);
 
 /// How this life writes its log, and what its window is begun with.
 pub struct Opened {
@@ -159,7 +164,7 @@ async fn adopt(
     boot: [u8; 16],
     path: &Path,
 ) -> Result<Option<Arc<LoopedMemory>>, OpenError> {
-    let found = LoopedMemory::find(path, HEADER_BYTES).map_err(|error| {
+    let found = find(path).await.map_err(|error| {
         let source = io::Error::new(
             error.kind(),
             format!(
@@ -198,6 +203,19 @@ async fn adopt(
     }
     write_left(config, layout, &window, left, &files.files).await?;
     Ok(Some(memory))
+}
+
+/// A process that has ended lets go of its window a moment later, when its last write is over.
+async fn find(path: &Path) -> io::Result<Option<LoopedMemory>> {
+    let latest = reactor::now() + WINDOW_PATIENCE;
+    loop {
+        match LoopedMemory::find(path, HEADER_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && reactor::now() < latest => {
+                reactor::sleep(WINDOW_PAUSE).await;
+            }
+            found => return found,
+        }
+    }
 }
 
 async fn write_left(
