@@ -8,6 +8,7 @@
 //! root/orbit/00000000001073741824.0003.part an index part of a segment that is still growing
 //! root/orbit/00000000001073741824.index     the sealed index of a full segment
 //! root/orbit/00000000001073741824.spare     a segment being prepared; it moves to its log directory when ready
+//! root/orbit/00000000001073741824.<ms>.cut  a segment with records behind the end of the log, cut off at that time
 //! root/orbit/00000000001073741824.gone      a segment that was reclaimed; its space is being given back
 //! root/orbit/origin                         the log is ours, and no RocketMQ has had it since
 //! root/orbit/unsynced                       a sync failed: which part of the log is to be checked
@@ -37,6 +38,8 @@ const INDEX_SUFFIX: &str = ".index";
 const PART_SUFFIX: &str = ".part";
 /// Files with this ending are unfinished; opening the store removes them.
 pub const UNFINISHED_SUFFIX: &str = ".tmp";
+/// Files with this ending are segments with records behind the end of a recovered log. Nothing reads or removes them.
+const CUT_OFF_SUFFIX: &str = ".cut";
 /// Files with this ending are unfinished segments; opening the store removes them.
 pub const SPARE_SUFFIX: &str = ".spare";
 
@@ -120,6 +123,20 @@ impl Layout {
     /// Where segments are prepared: near each log directory, so that the rename stays on one file system.
     pub fn spare_dirs(&self) -> &[PathBuf] {
         &self.spare_dirs
+    }
+
+    /// Where files are made or put that belong to the log directory of the segment at `path`: on the same disk.
+    pub fn beside(&self, path: &Path) -> PathBuf {
+        let of_dir = self.log_dirs.iter().zip(&self.spare_dirs);
+        let mut dirs = of_dir.filter(|(dir, _)| Some(dir.as_path()) == path.parent());
+        dirs.next()
+            .map_or_else(|| self.companions(), |(_, spares)| spares.clone())
+    }
+
+    /// Where a segment at `path` goes that holds records behind the end of the log.
+    pub fn cut_off(&self, path: &Path, base: u64, at_ms: i64) -> PathBuf {
+        let name = format!("{}.{at_ms}{CUT_OFF_SUFFIX}", segment_name(base));
+        self.beside(path).join(name)
     }
 
     pub fn spare(&self, base: u64) -> PathBuf {

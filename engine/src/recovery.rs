@@ -31,6 +31,7 @@ use scan::Scan;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use walk::{Step, Walk};
 
 /// How far reading the log has come at opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,19 +90,31 @@ pub async fn recover(
         log_end,
     );
     let mut kept = segments.len();
-    for (number, segment) in segments.iter().enumerate() {
-        if segment.end() <= flushed.0 {
+    let mut number = segments.partition_point(|segment| segment.end() <= flushed.0);
+    while let Some(segment) = segments.get(number) {
+        let scanned = scan.segment(segment, &mut progress).await;
+        if scanned.map_err(OpenError::io(segment.path()))? {
+            number += 1;
             continue;
         }
-        let scanned = scan.segment(segment, &mut progress).await;
-        if !scanned.map_err(OpenError::io(segment.path()))? {
+        let damage_until = damage_until(&segments[number..]).await;
+        let damage_until = damage_until.map_err(OpenError::io(segment.path()))?;
+        if damage_until <= scan.end {
             kept = number + 1;
             break;
         }
+        scan.damage_until = damage_until; // and once more from where the scan is
     }
     // Newest first: whatever ends this in the middle leaves no hole.
     for beyond in segments.drain(kept..).rev() {
-        remove_segment(layout, &beyond)?;
+        if begins_with_record(&beyond)
+            .await
+            .map_err(OpenError::io(beyond.path()))?
+        {
+            put_aside(layout, &beyond)?;
+        } else {
+            remove_segment(layout, &beyond)?;
+        }
     }
     let old = segments.iter().map(|segment| segment.base());
     for outdated in old.filter(|base| *base < scan.outdated_below) {
@@ -175,6 +188,37 @@ fn open_segments(
     files.files.into_iter().map(open).collect()
 }
 
+/// Of segments of which the first has bytes that do not count: below which log offset that is damage, not the end. A
+/// crash can tear the end of the log over a segment's border; whole segments of good records behind it are another matter.
+async fn damage_until(segments: &[Arc<Segment>]) -> io::Result<u64> {
+    const TORN_SEGMENTS_MAX: usize = 2;
+    for number in (TORN_SEGMENTS_MAX..segments.len()).rev() {
+        if begins_with_record(&segments[number]).await? {
+            return Ok(segments[number + 1 - TORN_SEGMENTS_MAX].base());
+        }
+    }
+    Ok(0)
+}
+
+async fn begins_with_record(segment: &Segment) -> io::Result<bool> {
+    let (file, base, bytes) = (segment.file().clone(), segment.base(), segment.bytes());
+    let mut walk = Walk::new(file, base, bytes, 0);
+    Ok(matches!(walk.next().await?, Step::Record(found) if found.view.is_ok()))
+}
+
+/// A segment with good records behind the end of the log is nobody's to delete. Blocks.
+fn put_aside(layout: &Layout, segment: &Segment) -> Result<(), OpenError> {
+    let path = segment.path();
+    let aside = layout.cut_off(path, segment.base(), reactor::wall_ms());
+    fs::rename(path, &aside)
+        .and_then(|()| fs::sync_dir(aside.parent().expect("it is in a directory")))
+        .and_then(|()| fs::sync_dir(path.parent().expect("a segment is in a directory")))
+        .map_err(OpenError::io(path))?;
+    tracing::warn!(from = %path.display(), to = %aside.display(),
+        "a log file behind the end of the log holds records: it is kept aside, delete it when nobody misses them");
+    Ok(())
+}
+
 /// A segment behind the end of the log: prepared ahead, or lost its connection in a power cut.
 fn remove_segment(layout: &Layout, segment: &Segment) -> Result<(), OpenError> {
     // Not always where it would be made today: directories are added and change places.
@@ -207,7 +251,8 @@ async fn seal(
 ) -> io::Result<()> {
     let (base, end) = (segment.base(), segment.end());
     // A companion never says more than what is durable.
-    segment.file().sync_data().await?;
+    let synced = segment.file().sync_data().await;
+    synced.inspect_err(|_| unsynced::note(layout, LogOffset(base), LogOffset(end)))?;
     let path = layout.sealed(base);
     let whole = base..end;
     write_hot(

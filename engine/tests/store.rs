@@ -6,6 +6,7 @@ mod store {
     pub mod cold;
     pub mod companions;
     pub mod crash;
+    pub mod damage;
     pub mod imported;
     pub mod keys;
     pub mod reclaim;

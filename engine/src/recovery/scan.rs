@@ -28,6 +28,8 @@ pub struct Scan<'a> {
     pub layout: &'a Layout,
     /// Below this log offset queues may have gaps and start anew.
     pub rocketmqs_until: u64,
+    /// Below this log offset a record that does not count is damage to be passed over, not the end of the log.
+    pub damage_until: u64,
     pub covered: Covered,
     /// Store time of the last record, or the latest before it.
     pub last_ms: i64,
@@ -53,6 +55,7 @@ impl<'a> Scan<'a> {
             registry,
             layout,
             rocketmqs_until,
+            damage_until: 0,
             end: covered.to,
             read_bytes: 0,
             total_bytes: log_end - covered.to,
@@ -80,28 +83,40 @@ impl<'a> Scan<'a> {
         let (file, base, bytes) = (segment.file().clone(), segment.base(), segment.bytes());
         let mut walk = Walk::new(file, base, bytes, from);
         loop {
-            match walk.next().await? {
+            let full = match walk.next().await? {
                 Step::Record(record) => {
                     let position = record.position;
                     let added = record
                         .view
                         .and_then(|view| self.add(&hot, base, position, &view, &mut indexing));
-                    if let Err(why) = added {
-                        return Ok(self.cut(base + position, why));
+                    match added {
+                        Ok(()) => {
+                            self.end = base + walk.position();
+                            false
+                        }
+                        Err(why) => {
+                            walk.go_to(position);
+                            match self.pass_over(&mut walk, base, why).await? {
+                                Passed::Damage => false,
+                                Passed::RestOfSegment => true,
+                                Passed::Nothing => return Ok(false),
+                            }
+                        }
                     }
-                    self.end = base + walk.position();
                 }
-                Step::Full => {
-                    self.read_bytes = before + bytes - from;
-                    self.end = segment.end();
-                    self.unsealed.push_back(segment.clone());
-                    self.seal_oldest().await?;
-                    return Ok(true);
-                }
-                Step::End(why) => {
-                    let position = walk.position();
-                    return Ok(self.cut(base + position, why));
-                }
+                Step::Full => true,
+                Step::End(why) => match self.pass_over(&mut walk, base, why).await? {
+                    Passed::Damage => false,
+                    Passed::RestOfSegment => true,
+                    Passed::Nothing => return Ok(false),
+                },
+            };
+            if full {
+                self.read_bytes = before + bytes - from;
+                self.end = segment.end();
+                self.unsealed.push_back(segment.clone());
+                self.seal_oldest().await?;
+                return Ok(true);
             }
             self.read_bytes = before + walk.position() - from;
             if self.read_bytes / PROGRESS_BYTES != told {
@@ -195,12 +210,44 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// The log ends here. Returns that it does not go on.
-    fn cut(&mut self, at: u64, why: &'static str) -> bool {
+    /// What the walk stands at does not count: passes it over if it is damage, otherwise the log ends here.
+    async fn pass_over(
+        &mut self,
+        walk: &mut Walk,
+        segment_base: u64,
+        why: &'static str,
+    ) -> io::Result<Passed> {
+        let at = segment_base + walk.position();
         self.end = at;
-        if why != walk::NOTHING_MORE {
-            tracing::warn!(log_offset = self.end, why, "the commit log is cut here");
+        if at >= self.damage_until {
+            if why != walk::NOTHING_MORE {
+                tracing::warn!(log_offset = at, why, "the commit log is cut here");
+            }
+            return Ok(Passed::Nothing);
         }
-        false
+        // Queues with messages in there go on behind a gap, wherever that is.
+        self.rocketmqs_until = u64::MAX;
+        let found = walk.find_next_record().await?;
+        let goes_on = segment_base + walk.position();
+        tracing::error!(
+            log_offset = at,
+            why,
+            goes_on,
+            "the commit log is damaged; what cannot be read is left out"
+        );
+        Ok(match found {
+            true => Passed::Damage,
+            false => Passed::RestOfSegment,
+        })
     }
+}
+
+/// What to do behind bytes that do not count.
+enum Passed {
+    /// Go on at the walk's new place.
+    Damage,
+    /// There is no record behind it in this segment.
+    RestOfSegment,
+    /// The log ends.
+    Nothing,
 }

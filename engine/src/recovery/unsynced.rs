@@ -13,7 +13,7 @@ use crate::store::OpenError;
 use reactor::{Buffer, File, OpenOptions, fs};
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bytes per read and per write.
 const STEP_BYTES: u64 = 1 << 20;
@@ -109,7 +109,9 @@ async fn heal_file(
         return shown.sync_data().await;
     }
     tracing::warn!(path = %found.path.display(), "the disk does not have what was written: the file is copied to a fresh one");
-    let fresh = fresh_path(layout, found);
+    // On the disk of the file, not among the log files.
+    let name = segment_name(found.base) + UNFINISHED_SUFFIX;
+    let fresh = layout.beside(&found.path).join(name);
     let copied = copy(&shown, &fresh, found.bytes).await;
     if let Err(error) = copied {
         // The space is better free; a leftover is removed by a later start.
@@ -117,17 +119,11 @@ async fn heal_file(
         return Err(error);
     }
     fs::rename(&fresh, &found.path)?;
-    let dir = found.path.parent().expect("a segment is in a directory");
-    fs::sync_dir(dir)
-}
-
-/// On the disk of the file, not among the log files.
-fn fresh_path(layout: &Layout, found: &FoundFile) -> PathBuf {
-    let of_dir = layout.log_dirs().iter().zip(layout.spare_dirs());
-    let mut dirs = of_dir.filter(|(dir, _)| Some(dir.as_path()) == found.path.parent());
-    let companions = layout.companions();
-    let dir = dirs.next().map_or(&companions, |(_, spares)| spares);
-    dir.join(segment_name(found.base) + UNFINISHED_SUFFIX)
+    // Both names: after a power cut the old one must not come back beside the new one.
+    for path in [&found.path, &fresh] {
+        fs::sync_dir(path.parent().expect("these are in directories"))?;
+    }
+    Ok(())
 }
 
 /// Whether two views of a file have the same bytes from `from` on.
@@ -144,6 +140,10 @@ async fn is_same(one: &File, other: &File, from: u64, bytes: u64) -> io::Result<
 }
 
 async fn copy(from: &File, fresh: &Path, bytes: u64) -> io::Result<()> {
+    // Never cut short what may be a second name of a good file.
+    if fs::exists(fresh) {
+        fs::remove_file(fresh)?;
+    }
     let options = OpenOptions {
         read: true,
         write: true,

@@ -91,11 +91,20 @@ fn lock_first_byte(file: &File, kind: libc::c_int) -> io::Result<()> {
 pub(super) fn lock_holder_lives(path: &Path) -> bool {
     let said = fs::read_to_string(path).unwrap_or_default();
     let Ok(pid) = said.trim().parse::<libc::pid_t>() else {
-        return true;
+        // A process that was killed before it wrote its number leaves nothing.
+        return !said.trim().is_empty();
     };
+    // In a container every life of a broker may have the same number.
+    if u32::try_from(pid) == Ok(std::process::id()) {
+        return false;
+    }
     // A killed process whose parent has not looked yet has a number but no life: the state follows its name.
     let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    if state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")) {
+    if state
+        .rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.starts_with(" Z"))
+    {
         return false;
     }
     // SAFETY: signal 0 is sent to nobody.
