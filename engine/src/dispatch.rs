@@ -13,6 +13,9 @@ pub struct Dispatched<'a> {
     pub tag_hash: i32,
 }
 
+/// The end of a queue has to be an offset as well.
+const QUEUE_OFFSET_LIMIT: u64 = i64::MAX as u64;
+
 /// `None`: the record is in no queue. `Err`: it names a topic or a queue that cannot be.
 pub fn dispatch<'a>(view: &View<'a>) -> Result<Option<Dispatched<'a>>, &'static str> {
     let topic = std::str::from_utf8(view.topic).map_err(|_| "the topic is not text")?;
@@ -20,6 +23,10 @@ pub fn dispatch<'a>(view: &View<'a>) -> Result<Option<Dispatched<'a>>, &'static 
         return Err("the topic is no name");
     }
     let queue_id = u32::try_from(view.queue_id).map_err(|_| "the queue id is negative")?;
+    // Offsets are signed on the wire, and no checksum covers this one.
+    if view.queue_offset >= QUEUE_OFFSET_LIMIT {
+        return Err("the queue offset is negative");
+    }
     let transaction = sysflag::transaction(view.sys_flag);
     if matches!(
         transaction,
@@ -87,6 +94,18 @@ mod tests {
             let bytes = record("t", transaction, b"");
             let view = View::parse(&bytes).expect("a draft is a record");
             assert_eq!(dispatch(&view), Ok(None));
+        }
+    }
+
+    #[test]
+    fn an_offset_no_client_could_be_told_is_damage() {
+        let largest = i64::MAX as u64 - 1;
+        for (offset, counts) in [(largest, true), (largest + 1, false), (u64::MAX, false)] {
+            let mut bytes = record("t", 0, b"");
+            let field = protocol::record::QUEUE_OFFSET_AT..protocol::record::LOG_OFFSET_AT;
+            bytes[field].copy_from_slice(&offset.to_be_bytes());
+            let view = View::parse(&bytes).expect("the parts fit together");
+            assert_eq!(dispatch(&view).is_ok(), counts, "{offset}");
         }
     }
 

@@ -28,15 +28,32 @@ impl Store {
     pub async fn fetch(
         self: &Arc<Self>,
         cold: Cold,
-        mut accept: impl FnMut(i32) -> bool,
+        accept: impl FnMut(i32) -> bool,
         into: &mut Gather,
     ) -> io::Result<Read> {
         let queue = self
             .registry()
             .by_no(cold.queue)
             .expect("a read was given this queue");
+        let fetched = self.fetch_from(&queue, &cold, accept, into).await;
+        // The segment may have been reclaimed between the look and the read.
+        match (fetched, queue.min_offset()) {
+            (Err(_), min) if cold.offset.0 < min => Ok(Read::BelowStart {
+                min: QueueOffset(min),
+            }),
+            (fetched, _) => fetched,
+        }
+    }
+
+    async fn fetch_from(
+        self: &Arc<Self>,
+        queue: &Queue,
+        cold: &Cold,
+        mut accept: impl FnMut(i32) -> bool,
+        into: &mut Gather,
+    ) -> io::Result<Read> {
         let max = queue.max_offset();
-        if let Some(outside) = outside(&queue, cold.offset, max) {
+        if let Some(outside) = outside(queue, cold.offset, max) {
             return Ok(outside);
         }
         let tail = self.written().0.saturating_sub(self.config().hot_bytes);
@@ -44,7 +61,7 @@ impl Store {
         let mut wanted = Vec::new();
         let mut step = STEP_ENTRIES;
         'picking: while picker.next < max && picker.may_scan() {
-            let places = match self.places(&queue, picker.next, step).await? {
+            let places = match self.places(queue, picker.next, step).await? {
                 Places::Found(places) => places,
                 Places::Starts(_) if picker.scanned > 0 => break,
                 Places::Starts(first) => {
