@@ -104,7 +104,7 @@ mod tests {
         assert!(short.found.contains("8 MiB of the 1 GiB"), "{short}");
         assert_eq!(wish(&settings(&[("flusher", "mmap")])), RINGS_BYTES);
         let direct = settings(&[("flusher", "direct"), ("memory", "4G")]);
-        assert_eq!(wish(&direct), RINGS_BYTES + (1 << 30));
+        assert_eq!(wish(&direct), RINGS_BYTES + (512 << 20));
     }
 
     #[test]
