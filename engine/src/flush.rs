@@ -33,7 +33,7 @@ pub(crate) struct Flusher {
 /// How bytes get to the disk.
 enum Body {
     Mapped(Mapped),
-    Direct(Direct),
+    Direct(Box<Direct>),
 }
 
 /// Where a body reports what it has done, and what went wrong.
@@ -60,7 +60,9 @@ impl Flusher {
         };
         let body = match watermarks.store.medium() {
             Medium::Mapped => Body::Mapped(Mapped::default()),
-            Medium::Direct(window) => Body::Direct(Direct::new(window.clone(), &watermarks)),
+            Medium::Direct(window) => {
+                Body::Direct(Box::new(Direct::new(window.clone(), &watermarks)))
+            }
         };
         Flusher { watermarks, body }
     }

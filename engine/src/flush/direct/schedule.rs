@@ -128,8 +128,8 @@ impl Schedule {
         };
         let new = to.saturating_sub(from.max(self.next));
         // The end of a segment is written when it is there, so that it can be sealed.
-        let ends_segment = to == segment_end && new > 0;
-        if new < least && !(ends_segment && !overtakes) {
+        let ends_segment = to == segment_end && new > 0 && !overtakes;
+        if new < least && !ends_segment {
             return None;
         }
         if overtakes {
