@@ -87,7 +87,10 @@ async fn rebuild_one(store: &Arc<Store>, list: &List, number: usize) -> io::Resu
         Some(next) if next.hot().is_none() => {
             Followers::Sealed(store.sealed().get(next.base()).await?)
         }
-        _ => Followers::Hot(list.items()[number + 1..].to_vec()),
+        _ => Followers::Hot {
+            store: store.clone(),
+            behind: segment.end(),
+        },
     };
     store.sealed().forget(segment.base());
     let (store, segment) = (store.clone(), segment.clone());
@@ -148,7 +151,11 @@ async fn read(store: &Store, segment: &Segment) -> io::Result<ReadSegment> {
 /// What comes behind the segment.
 enum Followers {
     Sealed(Arc<Sealed>),
-    Hot(Vec<Arc<Segment>>),
+    /// All of them are in memory, and there may be more by the time they are looked at.
+    Hot {
+        store: Arc<Store>,
+        behind: u64,
+    },
 }
 
 impl Followers {
@@ -156,14 +163,18 @@ impl Followers {
     fn start(&self, queue: &Queue) -> Option<u64> {
         match self {
             Followers::Sealed(sealed) => sealed.run(queue.no()).map(|run| run.first),
-            Followers::Hot(segments) => {
-                // Before the runs: what is published later starts a run at this end.
+            Followers::Hot { store, behind } => {
+                // Before the list and the runs: whatever is counted in it is in one of them, or lies before.
                 let end = queue.max_offset();
-                let first = segments.iter().find_map(|segment| {
-                    let hot = segment.hot();
-                    let run = hot.as_ref()?.index.run(queue.no())?;
-                    Some(run.first())
-                });
+                let list = store.log().segments().load();
+                let newer = list.items().iter();
+                let first = newer
+                    .filter(|segment| segment.base() >= *behind)
+                    .find_map(|segment| {
+                        let hot = segment.hot();
+                        let run = hot.as_ref()?.index.run(queue.no())?;
+                        Some(run.first())
+                    });
                 Some(first.unwrap_or(end))
             }
         }
@@ -177,9 +188,10 @@ fn write(
     followers: &Followers,
 ) -> io::Result<()> {
     let queues = store.registry().sorted();
+    // Every queue with a message here is listed in what comes behind.
     let is_astray = |queue: &Arc<Queue>| {
-        let ends = (read.next.get(queue), followers.start(queue));
-        matches!(ends, (Some(next), Some(start)) if next != start)
+        let next = read.next.get(queue);
+        next.is_some() && next != followers.start(queue)
     };
     if read.is_ours && queues.iter().any(is_astray) {
         return Err(damaged(
@@ -192,6 +204,14 @@ fn write(
         .iter()
         .filter_map(|queue| row(read, queue, followers.start(queue)))
         .collect();
+    if let Followers::Hot { store, behind } = followers {
+        let list = store.log().segments().load();
+        let mut newer = list.items().iter();
+        if newer.any(|newer| newer.base() >= *behind && newer.hot().is_none()) {
+            // What it held is on disk only, and was not asked: whoever wants the index tries again.
+            return Err(damaged(segment, 0, "the next segment has left memory"));
+        }
+    }
     write_rebuilt(
         &store.layout().sealed(segment.base()),
         segment.base()..segment.end(),
