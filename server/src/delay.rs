@@ -181,7 +181,7 @@ impl Level {
                 continue;
             }
             let delivered = match self.read(at, &mut records).await {
-                Ok(()) => self.deliver(&records).await,
+                Ok(next) => self.deliver_up_to(next, &records).await,
                 Err(error) => Err(Interrupted::Refused(error.to_string())),
             };
             self.give_turn();
@@ -213,11 +213,21 @@ impl Level {
         }
     }
 
-    /// Copies the next messages out of the log; none if there is nothing at `at`.
-    async fn read(&self, at: QueueOffset, records: &mut Vec<u8>) -> io::Result<()> {
+    /// Copies the next messages out of the log; none if there is nothing at `at`. Says where the level is after them.
+    async fn read(&self, at: QueueOffset, records: &mut Vec<u8>) -> io::Result<u64> {
         match reading::read(&self.store, &self.queue, at, records).await? {
-            At::Records(_) | At::End => {}
+            At::Records(next) => return Ok(next),
+            At::End => {}
             At::Outside => self.start_within_the_queue(),
+        }
+        Ok(self.position().0)
+    }
+
+    /// Messages that are damaged are not among `records`; the level goes on behind them all the same.
+    async fn deliver_up_to(&mut self, next: u64, records: &[u8]) -> Result<(), Interrupted> {
+        self.deliver(records).await?;
+        if self.position().0 < next {
+            self.progress.set(self.level, next);
         }
         Ok(())
     }

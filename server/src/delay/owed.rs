@@ -100,15 +100,15 @@ impl Mover {
         loop {
             let at = QueueOffset(self.progress.get(level.level));
             let found = reading::read(&self.store, &level.queue, at, &mut records).await;
-            match found.map_err(|error| Interrupted::Refused(error.to_string()))? {
-                At::Records(_) => {}
+            let behind = match found.map_err(|error| Interrupted::Refused(error.to_string()))? {
+                At::Records(behind) => behind,
                 At::End => return Ok(Some(bytes)),
                 At::Outside => {
                     let (min, max) = (level.queue.min_offset(), level.queue.max_offset());
                     self.progress.set(level.level, at.0.clamp(min, max));
                     continue;
                 }
-            }
+            };
             let mut rest = records.as_slice();
             let mut next = at.0;
             let mut is_above = false;
@@ -129,6 +129,9 @@ impl Mover {
                 };
                 bytes += view.bytes.len() as u64;
                 appender.add(&target, 0, &timed::draft(&view, &Cow::Owned(properties)));
+            }
+            if rest.is_empty() && !is_above {
+                next = behind; // Damaged messages are not among the records.
             }
             for result in self.gate.append(&mut appender).await? {
                 if let Some(problem) = Interrupted::of(&result) {

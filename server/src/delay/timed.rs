@@ -2,7 +2,8 @@
 //!
 //! A delayed message whose segment has to go is appended again to this topic, with the time at which it is due as a
 //! property: in its level's queue, which is in order of deadlines, it would be late. What it was before is all there, so
-//! it is delivered as if it had never been moved.
+//! it is delivered as if it had never been moved. RocketMQ's own messages lie in this topic as well, most of them
+//! delivered long ago: only what bears our mark is ours to deliver.
 
 use std::borrow::Cow;
 
@@ -13,20 +14,25 @@ use protocol::{Text, names};
 
 /// RocketMQ's timers use one queue.
 pub const QUEUE_ID: u32 = 0;
-/// The level a message had. Under its own name RocketMQ would delay the message once more.
+/// Our mark: the level a message had. Under its own name RocketMQ would delay the message once more.
 const LEVEL_BEFORE: &str = "ORBIT_DELAY";
+/// The mark of a message that named no level.
+const NO_LEVEL: &str = "none";
 
-/// When it is due, if the message says so.
+/// When a message that we moved is due; none for any other, whatever it says.
 pub fn due_ms(view: &View<'_>) -> Option<i64> {
+    view.property(LEVEL_BEFORE)?;
     let due = std::str::from_utf8(view.property(properties::TIMER_OUT_MS)?).ok()?;
     due.parse().ok()
 }
 
 /// A message's properties on their way into the topic; none if they are too long for that.
 pub fn properties_in(stored: &[u8], due_ms: i64) -> Option<Vec<u8>> {
-    let mut moved = renamed(stored, properties::DELAY, LEVEL_BEFORE);
-    moved = properties::set(
-        &moved,
+    let level = properties::get(stored, properties::DELAY).unwrap_or(NO_LEVEL.as_bytes());
+    let moved = properties::remove(stored, properties::DELAY);
+    let marked = properties::set(&moved, LEVEL_BEFORE, level);
+    let moved = properties::set(
+        &marked,
         properties::TIMER_OUT_MS,
         due_ms.to_string().as_bytes(),
     );
@@ -36,13 +42,12 @@ pub fn properties_in(stored: &[u8], due_ms: i64) -> Option<Vec<u8>> {
 /// And out of it again.
 pub fn properties_out(stored: &[u8]) -> Vec<u8> {
     let without = properties::remove(stored, properties::TIMER_OUT_MS);
-    renamed(&without, LEVEL_BEFORE, properties::DELAY)
-}
-
-fn renamed(stored: &[u8], from: &str, to: &str) -> Vec<u8> {
-    match properties::get(stored, from) {
-        Some(value) => properties::set(&properties::remove(stored, from), to, value),
-        None => stored.to_vec(),
+    let unmarked = properties::remove(&without, LEVEL_BEFORE);
+    match properties::get(stored, LEVEL_BEFORE) {
+        Some(level) if level != NO_LEVEL.as_bytes() => {
+            properties::set(&unmarked, properties::DELAY, level)
+        }
+        _ => unmarked,
     }
 }
 
@@ -76,10 +81,37 @@ mod tests {
             Some("12345")
         );
         assert_eq!(properties::get_str(&moved, properties::DELAY), None);
-        // Moved twice, it is still due at the same time.
-        let again = properties_in(&moved, 12_345).expect("short");
-        assert_eq!(again, moved);
-        assert_eq!(properties_out(&again), stored);
+        assert_eq!(properties_out(&moved), stored);
+        let without_level = b"REAL_TOPIC\x01t\x02REAL_QID\x013\x02";
+        let moved = properties_in(without_level, 1).expect("short");
+        assert_eq!(properties_out(&moved), without_level);
+    }
+
+    #[test]
+    fn only_what_we_moved_is_ours_to_deliver() {
+        let theirs =
+            b"REAL_TOPIC\x01t\x02REAL_QID\x013\x02TIMER_OUT_MS\x015\x02TIMER_ROLL_TIMES\x011\x02";
+        let ours = properties_in(b"REAL_TOPIC\x01t\x02REAL_QID\x013\x02", 5).expect("short");
+        for (properties, due) in [(&theirs[..], None), (&ours, Some(5))] {
+            let host = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+            let draft = Draft {
+                topic: names::TIMER_TOPIC,
+                queue_id: 0,
+                flag: 0,
+                sys_flag: 0,
+                born_ms: 1,
+                born_host: host,
+                store_host: host,
+                reconsume_times: 0,
+                prepared_transaction_offset: 0,
+                properties: Text::plain(properties),
+                body: b"body",
+            };
+            let mut bytes = Vec::new();
+            draft.append_to(&mut bytes);
+            let view = View::parse(&bytes).expect("a record");
+            assert_eq!(due_ms(&view), due);
+        }
     }
 
     #[test]

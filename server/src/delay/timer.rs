@@ -162,15 +162,10 @@ impl Timer {
             while !rest.is_empty() {
                 let view = View::parse(rest).map_err(Interrupted::unreadable)?;
                 rest = &rest[view.bytes.len()..];
-                match timed::due_ms(&view) {
-                    Some(due_ms) => {
-                        let place = LogOffset(view.log_offset);
-                        pending.add(due_ms, view.queue_offset, place);
-                    }
-                    None => {
-                        let queue_offset = view.queue_offset;
-                        tracing::error!(queue_offset, "message without a due time skipped");
-                    }
+                // RocketMQ's own messages are passed over.
+                if let Some(due_ms) = timed::due_ms(&view) {
+                    let place = LogOffset(view.log_offset);
+                    pending.add(due_ms, view.queue_offset, place);
                 }
             }
             pending.next = next;

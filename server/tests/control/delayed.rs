@@ -1,17 +1,20 @@
 //! Delayed messages: at their time, not before, and once over a restart.
 
+use std::path::Path;
 use std::time::Duration;
 
 use protocol::Value;
 use protocol::code::{request, response};
 use protocol::record::parse_message_id;
+use reactor::{File, OpenOptions, fs};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, STORE};
 use crate::peer::Peer;
 
 /// Level 3: ten seconds.
 const LEVEL_3: &str = "DELAY\u{1}3\u{2}";
 const LEVEL_3_MS: i64 = 10_000;
+const DAMAGED: &[u8] = b"one that the disk will not give back as it was";
 
 #[test]
 fn a_delayed_message_comes_at_its_time_and_not_before() {
@@ -114,5 +117,40 @@ fn a_message_given_back_comes_again_in_the_retry_topic() {
             .ask(request::CONSUMER_SEND_MSG_BACK, &fields, &[])
             .await;
         assert_eq!(answer.code, response::SYSTEM_ERROR);
+    });
+}
+
+#[test]
+fn a_damaged_delayed_message_holds_up_none_behind_it() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        let sent = peer.send("t", LEVEL_3, DAMAGED).await;
+        assert_eq!(sent.code, response::SUCCESS, "{}", sent.remark);
+    });
+    cluster.stop_broker();
+    cluster.on_disk(|| {
+        let log = Path::new(STORE).join("commitlog").join("0".repeat(20));
+        let bytes = fs::read(&log).expect("there");
+        let body = bytes.windows(DAMAGED.len()).position(|at| at == DAMAGED);
+        let at = body.expect("it is in the log") as u64;
+        let options = OpenOptions {
+            read: true,
+            write: true,
+            ..OpenOptions::default()
+        };
+        let file = File::open(&log, options).expect("there");
+        file.write_all_at_blocking(b"X", at).expect("written");
+    });
+    cluster.start_broker();
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        reactor::sleep(Duration::from_secs(12)).await;
+        assert_eq!(peer.max_offset("SCHEDULE_TOPIC_XXXX", 2).await, 1);
+        assert_eq!(peer.max_offset("t", 0).await, 0, "it is not delivered");
+        peer.send("t", LEVEL_3, b"behind it").await;
+        reactor::sleep(Duration::from_secs(11)).await;
+        assert_eq!(peer.max_offset("t", 0).await, 1);
     });
 }
