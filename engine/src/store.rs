@@ -140,6 +140,16 @@ impl Store {
         self.registry.of_topic(topic)
     }
 
+    /// Every queue the store knows, by topic and id.
+    pub fn queues(&self) -> Vec<Arc<Queue>> {
+        self.registry.sorted()
+    }
+
+    /// Up to here the log was laid by RocketMQ, as it was when the store opened. Blocks.
+    pub fn rocketmqs_until(&self) -> LogOffset {
+        LogOffset(recovery::files::rocketmqs_until(&self.layout, &[]))
+    }
+
     /// How many queues there are, of all topics.
     pub fn queue_count(&self) -> usize {
         self.registry.len()

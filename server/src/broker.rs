@@ -117,7 +117,7 @@ impl Broker {
             &mut other_cores,
         );
         let store = opened.await?;
-        let loaded = state::load(&settings).map_err(cannot_load(&settings))?;
+        let loaded = state::load(&settings, &store).map_err(cannot_load(&settings))?;
         let shared = Shared {
             settings: published,
             store,

@@ -11,6 +11,7 @@
 //! never borrowed across an await.
 
 pub mod journal;
+mod orphans;
 pub mod outgoing;
 pub mod rates;
 mod saving;
@@ -19,6 +20,7 @@ pub mod state;
 mod subscriptions;
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::io;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -27,7 +29,7 @@ use protocol::Command;
 use protocol::body::subscription_group::SubscriptionGroupConfig;
 use protocol::body::topic_config::TopicConfig;
 use protocol::code::response;
-use reactor::mailbox::{Receiver, Reply};
+use reactor::mailbox::{self, Receiver, Reply};
 
 use crate::clients::Clients;
 use crate::config::Settings;
@@ -74,6 +76,7 @@ pub struct Coordinator {
     journal: Journal,
     unsaved: saving::Unsaved,
     config_dir: PathBuf,
+    deleted: saving::DeletedTopics,
     /// Where a change of the settings is written back to.
     config_file: Option<PathBuf>,
     /// Every member is about to be closed: telling the others would only start rebalances.
@@ -101,21 +104,32 @@ impl Coordinator {
             journal: loaded.journal,
             unsaved: saving::Unsaved::default(),
             config_dir: loaded.config_dir,
+            deleted: loaded.deleted,
             config_file,
             members_vanish: Cell::new(false),
             stopped: Cell::new(false),
             shared,
         });
-        if loaded.replayed {
+        if loaded.replayed || !loaded.made_again.is_empty() {
             coordinator.unsaved.mark();
         }
+        coordinator.journal_made_again(&loaded.made_again);
         reactor::spawn("coordinator", Rc::clone(&coordinator).run(inbox));
         reactor::spawn("journal", coordinator.journal.clone().writing());
+        reactor::spawn("sync journal", coordinator.journal.clone().syncing());
         reactor::spawn("save tables", saving::tables(Rc::clone(&coordinator)));
         reactor::spawn("save offsets", saving::offsets(Rc::clone(&coordinator)));
         reactor::spawn("client scan", scan::run(Rc::clone(&coordinator)));
         reactor::spawn("rates", rates::run(Rc::clone(&coordinator)));
         coordinator
+    }
+
+    fn journal_made_again(&self, names: &[String]) {
+        let tables = self.tables();
+        let configs = names.iter().filter_map(|name| tables.topics.get(name));
+        for config in configs {
+            self.journal_entry(&Entry::Topic((**config).clone()));
+        }
     }
 
     /// From here on changes of topics are told to the name servers.
@@ -161,11 +175,11 @@ impl Coordinator {
             } => {
                 tracing::debug!(topic, %peer, ?kind, "topic asked for");
                 let created = self.create_topic(&topic, &kind);
-                self.reply_when_kept(created, Entry::Topic, reply);
+                self.reply_when_kept(created, reply);
             }
             ToCoordinator::EnsureGroup { group, reply } => {
                 let ensured = self.ensure_group(&group);
-                self.reply_when_kept(ensured, Entry::Group, reply);
+                self.reply_when_tried(ensured, reply);
             }
             ToCoordinator::Stop(reply) => {
                 self.stop().await;
@@ -266,14 +280,19 @@ impl Coordinator {
         }
     }
 
-    /// To be called after every change of the topic table.
+    /// To be called after every change of the topic table, with no await between this and the line in the journal: with
+    /// SYNC_FLUSH nobody sends to a topic that a power cut could take away.
     pub fn topics_changed(&self, changed: Vec<Arc<TopicConfig>>) {
         let snapshot = self.tables().topics.snapshot();
-        self.shared.topics.publish(snapshot);
+        let topics = self.shared.topics.clone();
+        let registration = self.registration.borrow().upgrade();
         self.unsaved.mark();
-        if let Some(registration) = self.registration.borrow().upgrade() {
-            registration.topics_changed(changed);
-        }
+        self.journal.then(move || {
+            topics.publish(snapshot);
+            if let Some(registration) = registration {
+                registration.topics_changed(changed);
+            }
+        });
     }
 
     /// Something that travels with every registration has changed.
@@ -318,10 +337,13 @@ impl Coordinator {
         drop(self.journal.append(entry));
     }
 
-    /// Resolves once killing the process can no longer undo the change.
-    pub async fn kept(&self, entry: &Entry) -> Result<(), Refusal> {
-        let answer = self.journal.append(entry);
-        let problem = match answer.await {
+    /// Resolves once killing the process can no longer undo the change; with SYNC_FLUSH, once a power cut cannot.
+    pub fn kept(&self, entry: &Entry) -> impl Future<Output = Result<(), Refusal>> + use<> {
+        Self::written(self.journal.append(entry))
+    }
+
+    async fn written(line: mailbox::Answer<io::Result<()>>) -> Result<(), Refusal> {
+        let problem = match line.await {
             Some(Ok(())) => return Ok(()),
             Some(Err(error)) => error.to_string(),
             None => "the broker is stopping".to_owned(),
@@ -332,18 +354,37 @@ impl Coordinator {
         })
     }
 
-    fn reply_when_kept<T: Clone + Send + Sync + 'static>(
-        self: &Rc<Self>,
-        made: Result<Made<T>, Refusal>,
-        entry: fn(T) -> Entry,
-        reply: Reply<Result<Arc<T>, Refusal>>,
+    fn reply_when_kept(
+        &self,
+        made: Result<Made<TopicConfig>, Refusal>,
+        reply: Reply<Result<Arc<TopicConfig>, Refusal>>,
     ) {
         match made {
             Ok(made) if made.is_new => {
-                let coordinator = Rc::clone(self);
+                // Queued here, behind nothing but the change itself.
+                let kept = self.kept(&Entry::Topic((*made.value).clone()));
                 reactor::spawn("keep", async move {
-                    let kept = coordinator.kept(&entry((*made.value).clone())).await;
-                    reply.send(kept.map(|()| made.value));
+                    reply.send(kept.await.map(|()| made.value));
+                });
+            }
+            // Somebody else's line may be on its way: the topic is shown when that is written.
+            Ok(made) => self.journal.then(move || reply.send(Ok(made.value))),
+            Err(refusal) => reply.send(Err(refusal)),
+        }
+    }
+
+    /// Groups are made by those who read: reading goes on when the disk takes nothing any more, and the journal tries again.
+    fn reply_when_tried(
+        &self,
+        ensured: Result<Made<SubscriptionGroupConfig>, Refusal>,
+        reply: Reply<Result<Arc<SubscriptionGroupConfig>, Refusal>>,
+    ) {
+        match ensured {
+            Ok(made) if made.is_new => {
+                let tried = self.journal.append(&Entry::Group((*made.value).clone()));
+                reactor::spawn("try to keep", async move {
+                    tried.await;
+                    reply.send(Ok(made.value));
                 });
             }
             Ok(made) => reply.send(Ok(made.value)),

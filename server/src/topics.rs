@@ -2,6 +2,7 @@
 //!
 //! Owned by the coordinator, who publishes `snapshot` after a change and saves it as `config/topics.json`. No I/O here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -30,6 +31,8 @@ pub struct Topics {
     version: DataVersion,
     /// May not be changed or deleted by request.
     system: HashSet<String>,
+    /// Deleted by request while the log may hold messages of theirs: these are not made again at a start.
+    deleted: BTreeSet<String>,
 }
 
 impl Topics {
@@ -46,6 +49,7 @@ impl Topics {
                 .map(|config| (Arc::from(config.topic_name.as_str()), Arc::new(config)))
                 .collect(),
             version: DataVersion::default(),
+            deleted: BTreeSet::new(),
         }
     }
 
@@ -157,6 +161,7 @@ impl Topics {
     /// Puts a topic into the table as it is.
     pub fn put(&mut self, config: TopicConfig, now_ms: i64) -> Arc<TopicConfig> {
         let config = Arc::new(config);
+        self.deleted.remove(&config.topic_name);
         self.table
             .insert(Arc::from(config.topic_name.as_str()), Arc::clone(&config));
         self.version = self.version.next(now_ms);
@@ -166,7 +171,24 @@ impl Topics {
     pub fn remove(&mut self, topic: &str, now_ms: i64) -> Option<Arc<TopicConfig>> {
         let removed = self.table.remove(topic)?;
         self.version = self.version.next(now_ms);
+        self.set_deleted(topic);
         Some(removed)
+    }
+
+    /// Its messages do not bring it back, whether it is in the table yet or not.
+    pub fn set_deleted(&mut self, topic: &str) {
+        self.deleted.insert(topic.to_owned());
+    }
+
+    pub fn deleted(&self) -> &BTreeSet<String> {
+        &self.deleted
+    }
+
+    /// Names whose messages have expired need not be remembered.
+    pub fn keep_deleted(&mut self, keep: impl Fn(&str) -> bool) {
+        let table = &self.table;
+        self.deleted
+            .retain(|name| !table.contains_key(name.as_str()) && keep(name));
     }
 
     /// Something outside the table that registration carries with it has changed (the broker's rights).

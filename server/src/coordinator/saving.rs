@@ -16,7 +16,8 @@ use protocol::body::topic_config::{DataVersion, TopicConfigTable};
 use protocol::json;
 use reactor::{Notify, fs};
 
-use super::{Coordinator, state};
+use super::orphans::{self, Deleted};
+use super::{Coordinator, Tables, state};
 use crate::groups::Forbidden;
 use crate::messages::{GroupTable, TopicTable};
 use crate::offsets;
@@ -33,6 +34,8 @@ pub struct Unsaved {
     wake: Notify,
     saving: Cell<bool>,
     saved: Notify,
+    /// What could not be saved was said once; it is tried again in silence.
+    failing: Cell<bool>,
 }
 
 impl Unsaved {
@@ -50,6 +53,37 @@ impl Unsaved {
     fn end(&self) {
         self.saving.set(false);
         self.saved.notify();
+    }
+
+    /// Logs the first failure in a row, and its end.
+    fn note(&self, what: &str, saved: &io::Result<()>) {
+        let fails = saved.is_err();
+        if self.failing.replace(fails) == fails {
+            return;
+        }
+        match saved {
+            Ok(()) => tracing::info!("tables are saved again"),
+            Err(error) => {
+                tracing::error!(what, %error, "tables are not saved; trying again until they are")
+            }
+        }
+    }
+}
+
+/// Where the names of deleted topics are saved.
+#[derive(Clone, Debug)]
+pub struct DeletedTopics {
+    pub path: PathBuf,
+    /// As the store was opened.
+    pub rocketmqs_until: u64,
+}
+
+impl DeletedTopics {
+    pub fn of(&self, tables: &Tables) -> Deleted {
+        Deleted {
+            rocketmqs_until: self.rocketmqs_until,
+            topics: tables.topics.deleted().clone(),
+        }
     }
 }
 
@@ -99,28 +133,32 @@ pub(super) async fn everything(coordinator: &Coordinator) {
 /// True if nothing is left to be saved.
 async fn save_tables(coordinator: &Coordinator) -> bool {
     coordinator.unsaved.begin().await;
-    let saved = match coordinator.unsaved.changed.replace(false) {
-        true => try_save_tables(coordinator).await,
-        false => Ok(()),
-    };
+    let mut is_saved = true;
+    if coordinator.unsaved.changed.replace(false) {
+        let saved = try_save_tables(coordinator).await;
+        coordinator.unsaved.note("topics and groups", &saved);
+        is_saved = saved.is_ok();
+    }
     coordinator.unsaved.end();
-    if let Err(error) = &saved {
-        tracing::error!(%error, "topics and groups are not saved; trying again");
+    if !is_saved {
         coordinator.unsaved.mark();
     }
-    saved.is_ok()
+    is_saved
 }
 
 async fn try_save_tables(coordinator: &Coordinator) -> io::Result<()> {
     // Lines of the older files are in the tables that are taken after this.
     let older_journals = coordinator.journal.turn().await?;
-    let (topics, groups) = {
+    let (topics, groups, deleted) = {
         let tables = coordinator.tables();
         let topics = (tables.topics.snapshot(), tables.topics.version());
         let groups = &tables.groups;
         let forbidden = groups.forbidden().clone();
-        (topics, (groups.snapshot(), forbidden, groups.version()))
+        let deleted = coordinator.deleted.of(&tables);
+        let groups = (groups.snapshot(), forbidden, groups.version());
+        (topics, groups, deleted)
     };
+    let deleted_path = coordinator.deleted.path.clone();
     let dir = coordinator.config_dir.clone();
     reactor::offload("save tables", move || {
         let (table, version) = topics;
@@ -129,6 +167,7 @@ async fn try_save_tables(coordinator: &Coordinator) -> io::Result<()> {
         let (table, forbidden, version) = groups;
         let groups = group_table(&table, forbidden, version);
         fs::replace(&dir.join(state::GROUPS), &json::to_vec_pretty(&groups))?;
+        orphans::write(&deleted_path, &deleted)?;
         remove(&older_journals)
     })
     .await
@@ -151,8 +190,8 @@ async fn save_offsets(coordinator: &Coordinator) {
             fs::replace(&path, &json::to_vec_pretty(&wrapper))
         })
         .await;
-        if let Err(error) = saved {
-            tracing::error!(%error, "consumer offsets are not saved; trying again");
+        coordinator.unsaved.note("consumer offsets", &saved);
+        if saved.is_err() {
             coordinator.tables().offsets.mark_changed();
         }
     }
@@ -163,8 +202,9 @@ async fn save_delay(coordinator: &Coordinator) {
     coordinator.unsaved.begin().await;
     if let Some(table) = coordinator.delay.take_changed(reactor::wall_ms()) {
         let path = coordinator.config_dir.join(state::DELAY_OFFSETS);
-        if let Err(error) = write_delay(path, table).await {
-            tracing::error!(%error, "delay offsets are not saved; trying again");
+        let saved = write_delay(path, table).await;
+        coordinator.unsaved.note("delay offsets", &saved);
+        if saved.is_err() {
             coordinator.delay.mark_changed();
         }
     }

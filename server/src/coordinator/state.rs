@@ -1,4 +1,5 @@
-//! The tables as the last run left them: RocketMQ's files under `config/`, then the journal over them.
+//! The tables as the last run left them: RocketMQ's files under `config/`, then the journal over them, then the topics
+//! that only their messages know of.
 //!
 //! A file that cannot be read is replaced by its `.bak`; if that cannot be read either, the start fails, because an empty
 //! table would be saved over what is there.
@@ -6,12 +7,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use engine::Store;
 use protocol::body::Body;
 use protocol::body::offsets::DelayOffsetTable;
 use reactor::fs;
 
-use super::Tables;
-use super::journal::{self, Entry, Journal};
+use super::journal::{self, Durable, Entry, Journal};
+use super::orphans;
+use super::{Tables, saving};
 use crate::clients::Clients;
 use crate::config::Settings;
 use crate::groups::Groups;
@@ -29,8 +32,11 @@ pub struct Loaded {
     pub delay_offsets: DelayOffsetTable,
     pub journal: Journal,
     pub config_dir: PathBuf,
+    pub deleted: saving::DeletedTopics,
     /// The files are older than the tables: they are to be saved soon.
     pub replayed: bool,
+    /// Names of topics that were not saved, and are journalled once the journal runs.
+    pub made_again: Vec<String>,
 }
 
 /// Where RocketMQ 5 keeps its tables if it was told to use RocksDB for them, and the file every such database has.
@@ -57,8 +63,8 @@ pub fn refuse_rocksdb(settings: &Settings) -> io::Result<()> {
     Ok(())
 }
 
-/// Blocks; for the start only.
-pub fn load(settings: &Settings) -> io::Result<Loaded> {
+/// Blocks; for the start only, once the store is open.
+pub fn load(settings: &Settings, store: &Store) -> io::Result<Loaded> {
     let config_dir = settings.store_root.join("config");
     let journal_dir = settings.store_root.join("orbit");
     fs::create_dir_all(&config_dir)?;
@@ -84,13 +90,48 @@ pub fn load(settings: &Settings) -> io::Result<Loaded> {
     for entry in entries {
         apply(&mut tables, entry);
     }
+    let deleted = saving::DeletedTopics {
+        path: journal_dir.join(orphans::DELETED_TOPICS),
+        rocketmqs_until: store.rocketmqs_until().0,
+    };
+    let made_again = find_orphans(&mut tables, store, &deleted);
+    let durable = match settings.sync_flush {
+        true => Durable::OnDisk,
+        false => Durable::InKernel,
+    };
     Ok(Loaded {
         tables,
         delay_offsets,
-        journal: Journal::open(&journal_dir)?,
+        journal: Journal::open(&journal_dir, durable)?,
         config_dir,
+        deleted,
         replayed,
+        made_again,
     })
+}
+
+/// The names of topics that were made again because they have messages.
+fn find_orphans(
+    tables: &mut Tables,
+    store: &Store,
+    deleted: &saving::DeletedTopics,
+) -> Vec<String> {
+    let saved = orphans::read(&deleted.path);
+    let made_again = orphans::make_again(
+        tables,
+        &orphans::with_messages(&store.queues()),
+        saved.as_ref(),
+        deleted.rocketmqs_until,
+        reactor::wall_ms(),
+    );
+    let now = deleted.of(tables);
+    if saved.as_ref() != Some(&now)
+        && let Err(error) = orphans::write(&deleted.path, &now)
+    {
+        // The next save has it. Until then a power cut leaves topics without an entry as they are.
+        tracing::warn!(%error, "the list of deleted topics is not saved");
+    }
+    made_again
 }
 
 fn apply(tables: &mut Tables, entry: Entry) {
@@ -101,6 +142,8 @@ fn apply(tables: &mut Tables, entry: Entry) {
         }
         Entry::TopicGone(topic) => {
             tables.topics.remove(&topic, now_ms);
+            // The table may have been saved without it, and the list of those that are gone not yet.
+            tables.topics.set_deleted(&topic);
             tables.offsets.remove_topic(&topic);
         }
         Entry::Group(config) => {

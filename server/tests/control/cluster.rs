@@ -71,6 +71,10 @@ impl Cluster {
         self.world.kill(self.broker);
     }
 
+    pub fn cut_power(&mut self) {
+        self.world.power_cut(self.broker);
+    }
+
     /// The orderly end, as on SIGTERM.
     pub fn stop_broker(&mut self) {
         let stop = self.stop.take().expect("it runs");

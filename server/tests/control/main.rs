@@ -5,6 +5,7 @@ mod delayed;
 mod kept;
 mod keys;
 mod members;
+mod orphans;
 mod peer;
 mod reclaim;
 mod requests;

@@ -215,6 +215,23 @@ impl Peer {
         self.ask(request::SEND_MESSAGE, &fields, body).await
     }
 
+    /// All there is from an offset of queue 0 on; does not wait for more.
+    pub async fn pull(&mut self, group: &str, topic: &str, offset: i64) -> Heard {
+        let fields = [
+            ("consumerGroup", Value::Str(group)),
+            ("topic", Value::Str(topic)),
+            ("queueId", Value::I32(0)),
+            ("queueOffset", Value::I64(offset)),
+            ("maxMsgNums", Value::I32(32)),
+            ("sysFlag", Value::I32(4)),
+            ("commitOffset", Value::I64(0)),
+            ("suspendTimeoutMillis", Value::I64(0)),
+            ("subscription", Value::Str("*")),
+            ("subVersion", Value::I64(1)),
+        ];
+        self.ask(request::PULL_MESSAGE, &fields, &[]).await
+    }
+
     pub async fn max_offset(&mut self, topic: &str, queue_id: i32) -> i64 {
         let fields = [
             ("topic", Value::Str(topic)),

@@ -10,7 +10,7 @@ use protocol::code::{request, response};
 use protocol::header::pull::PullAnswer;
 use protocol::header::send::SendAnswer;
 use protocol::record::{self, View};
-use protocol::{Command, Encoding, Text, batch};
+use protocol::{Command, Encoding, Text, Value, batch};
 
 use crate::ledger::{Ledger, QUEUES};
 use crate::wire::{Wire, pull_header, send_header};
@@ -183,6 +183,32 @@ async fn send_unwaited(
         assert_eq!(answer.code, response::SUCCESS, "{:?}", answer.remark_str());
     }
     Ok(())
+}
+
+/// By request, with all queues.
+pub async fn make_topic(broker: SocketAddr) {
+    let queues = Value::I32(QUEUES as i32);
+    let fields = [
+        ("topic", Value::Str(TOPIC)),
+        ("defaultTopic", Value::Str("TBW102")),
+        ("readQueueNums", queues),
+        ("writeQueueNums", queues),
+        ("perm", Value::I32(6)),
+        ("topicFilterType", Value::Str("SINGLE_TAG")),
+        ("topicSysFlag", Value::I32(0)),
+        ("order", Value::Bool(false)),
+    ];
+    let mut wire = loop {
+        match Wire::connect(broker, any_encoding()).await {
+            Ok(wire) => break wire,
+            // It is starting.
+            Err(_) => reactor::sleep(RECONNECT_AFTER).await,
+        }
+    };
+    let asked = wire.ask(request::UPDATE_AND_CREATE_TOPIC, &fields, &[]);
+    let frame = asked.await.expect("nobody cuts the connection");
+    let answer = Command::decode(&frame).expect("a command");
+    assert_eq!(answer.code, response::SUCCESS, "{:?}", answer.remark_str());
 }
 
 /// Reads one queue from its start, for ever.
