@@ -97,7 +97,8 @@ pub async fn recover(
             number += 1;
             continue;
         }
-        let damage_until = damage_until(&segments[number..]).await;
+        let torn_max = torn_segments_max(layout, rocketmqs);
+        let damage_until = damage_until(&segments[number..], torn_max).await;
         let damage_until = damage_until.map_err(OpenError::io(segment.path()))?;
         if damage_until <= scan.end {
             kept = number + 1;
@@ -188,13 +189,21 @@ fn open_segments(
     files.files.into_iter().map(open).collect()
 }
 
-/// Of segments of which the first has bytes that do not count: below which log offset that is damage, not the end. A
-/// crash can tear the end of the log over a segment's border; whole segments of good records behind it are another matter.
-async fn damage_until(segments: &[Arc<Segment>]) -> io::Result<u64> {
-    const TORN_SEGMENTS_MAX: usize = 2;
-    for number in (TORN_SEGMENTS_MAX..segments.len()).rev() {
+/// How many segments at the end of the log a crash can have torn. What was closed in order is not torn at all. In a
+/// store of ours any stretch behind the checkpoint may be, if the disk was slow enough.
+fn torn_segments_max(layout: &Layout, rocketmqs: bool) -> usize {
+    match (fs::exists(&layout.abort()), rocketmqs) {
+        (false, _) => 0,
+        (true, true) => 2,
+        (true, false) => 64,
+    }
+}
+
+/// Of segments of which the first has bytes that do not count: below which log offset that is damage, not the end.
+async fn damage_until(segments: &[Arc<Segment>], torn_max: usize) -> io::Result<u64> {
+    for number in (torn_max.max(1)..segments.len()).rev() {
         if begins_with_record(&segments[number]).await? {
-            return Ok(segments[number + 1 - TORN_SEGMENTS_MAX].base());
+            return Ok(segments[number + 1 - torn_max.max(1)].base());
         }
     }
     Ok(0)

@@ -43,7 +43,7 @@ fn with_faults<Fut>(
         });
         let patience = Duration::from_secs(20);
         assert!(world.run_until(|| begun.get(), patience), "{flavour:?}");
-        world.set_faults(faults.clone());
+        world.set_faults(faults);
         assert!(world.run_until(|| ended.get(), patience), "{flavour:?}");
     }
 }
