@@ -237,7 +237,8 @@ impl State {
             }
             Content::End { to } => {
                 self.trace.fold_all([5, to.0]);
-                self.change_end(to, |end| end.ended = true);
+                // Behind a reset nothing counts: what came in between is gone, and its reader is told so.
+                self.change_end(to, |end| end.ended |= end.broken.is_none());
             }
             Content::Reset { to } => {
                 self.trace.fold_all([6, to.0]);
