@@ -6,9 +6,9 @@
 //! never across an await.
 
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// More than there are threads that read: 64 shards, the writer, and helpers of each.
 pub const SLOTS: usize = 192;
@@ -52,6 +52,9 @@ impl Pins {
                 slot.0.compare_exchange(FREE, offset, seen, full).is_ok()
             })?;
         let pin = Pin(slot);
+        // Between the slot and the floor, as `raise_floor` has one between the floor and the slots: at least one of the two
+        // sees the other.
+        fence(Ordering::SeqCst);
         (offset >= self.floor()).then_some(pin)
     }
 
@@ -60,6 +63,7 @@ impl Pins {
         if floor > self.floor.load(Ordering::Relaxed) {
             self.floor.store(floor, Ordering::SeqCst);
         }
+        fence(Ordering::SeqCst); // as in `pin`
         let slots = self.slots.iter();
         slots
             .map(|slot| slot.0.load(Ordering::SeqCst))
