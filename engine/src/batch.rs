@@ -18,6 +18,8 @@ pub struct Batch {
     pub late: bool,
     /// It keeps a promise (a delayed message that is due, or must move): taken even when the disk is nearly full.
     pub is_promised: bool,
+    /// All of its records are taken or none, and a crash can only cut them at the very end of the log.
+    pub is_whole: bool,
     pub(crate) bytes: Vec<u8>,
     pub(crate) items: Vec<Item>,
 }
@@ -51,6 +53,7 @@ impl Batch {
         Batch {
             shard,
             is_promised: false,
+            is_whole: false,
             wait: true,
             late: false,
             bytes: Vec::new(),

@@ -50,6 +50,8 @@ pub struct Recovered {
     pub covered: Covered,
     /// The last segment was made just now: nothing stale can be in it.
     pub fresh_tail: bool,
+    /// Where reading began: the checkpoint's end, between two records.
+    pub read_from: LogOffset,
     /// How much log was read to find its end.
     pub read_bytes: u64,
     /// RocketMQ had the store since we last did.
@@ -140,6 +142,7 @@ pub async fn recover(
         last_ms: scan.last_ms,
         covered: scan.covered,
         fresh_tail,
+        read_from: flushed,
         read_bytes: scan.read_bytes,
         rocketmqs,
     };

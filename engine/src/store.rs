@@ -37,6 +37,7 @@ pub struct Store {
     reclaim: Reclaim,
     /// Bases of the segments whose index is being made again.
     rebuilding: Mutex<BTreeSet<u64>>,
+    recovered_from: LogOffset,
     recovered_bytes: u64,
     /// Held for as long as anybody can still reach the files.
     _lock: LockFile,
@@ -111,6 +112,7 @@ impl Store {
             log,
             registry,
             rebuilding: Mutex::default(),
+            recovered_from: recovered.read_from,
             recovered_bytes: recovered.read_bytes,
             _lock: lock,
         });
@@ -178,6 +180,12 @@ impl Store {
 
     pub fn flush_stats(&self) -> FlushStats {
         self.log.flush_stats()
+    }
+
+    /// From here on the log was read when the store was opened, in search of its end: whatever a crash may have cut in
+    /// two lies behind it. Always between two records.
+    pub fn recovered_from(&self) -> LogOffset {
+        self.recovered_from
     }
 
     /// How much of the log was read to find its end when the store was opened.

@@ -126,6 +126,10 @@ impl Writer {
         } else {
             None
         };
+        let refused = match refused {
+            None if batch.is_whole => self.make_room_for_all(batch).await.err(),
+            refused => refused,
+        };
         let Batch { bytes, items, .. } = batch;
         if refused.is_some() {
             items.iter_mut().for_each(|item| item.error = refused);
@@ -180,7 +184,16 @@ impl Writer {
         self.tail.lay(record);
     }
 
-    /// Resumes when a record of this length can be laid into the tail.
+    /// The records of a whole batch lie behind each other in one segment, with nothing to wait for in between.
+    async fn make_room_for_all(&mut self, batch: &Batch) -> Result<(), AppendError> {
+        let bytes = u32::try_from(batch.bytes_len()).expect("a batch stays under 4 GiB");
+        if self.tail.position() + u64::from(bytes) + END_BLANK_BYTES > self.limit {
+            self.make_room(bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Resumes when so many bytes of records can be laid into the tail.
     #[cold]
     async fn make_room(&mut self, record_bytes: u32) -> Result<(), AppendError> {
         let limit = self.tail.record_bytes_max();
