@@ -17,6 +17,7 @@ pub mod kv_table;
 pub mod lists;
 pub mod lock;
 pub mod offsets;
+pub mod pop;
 pub mod queue;
 pub mod register;
 pub mod route;

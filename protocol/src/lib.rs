@@ -22,6 +22,7 @@ mod header_json;
 pub mod json;
 pub mod names;
 pub mod permission;
+pub mod pop;
 pub mod properties;
 pub mod record;
 mod scan;

@@ -132,6 +132,11 @@ impl<'a> View<'a> {
         crate::properties::get(self.properties, name)
     }
 
+    /// Where in the record the reconsume times stand.
+    pub fn reconsume_times_at(&self) -> usize {
+        self.store_time_at + 8 + host_bytes(self.sys_flag & sysflag::STORE_HOST_V6 != 0)
+    }
+
     /// The message's id by its place.
     pub fn message_id(&self) -> String {
         message_id(self.store_host, self.log_offset)
