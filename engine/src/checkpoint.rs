@@ -53,6 +53,27 @@ pub fn load(
     })
 }
 
+/// Everything below was durable when some companion was written. Looks at few of them, and not at the log. Blocks.
+pub fn vouched_to(layout: &Layout) -> io::Result<u64> {
+    let (mut sealed, mut vouched) = (Vec::new(), 0);
+    for name in fs::list(&layout.companions())? {
+        match parse_companion(&name) {
+            Companion::Sealed { base } => sealed.push(base),
+            Companion::Part { base, number } => {
+                if let Ok((_, header)) = open_companion(&layout.part(base, number), base) {
+                    vouched = header.head.to.max(vouched);
+                }
+            }
+            Companion::Unfinished | Companion::Other => {}
+        }
+    }
+    sealed.sort_unstable();
+    let newest = sealed.into_iter().rev();
+    let mut valid = newest.filter_map(|base| open_companion(&layout.sealed(base), base).ok());
+    let sealed_to = valid.next().map_or(0, |(_, header)| header.head.to);
+    Ok(vouched.max(sealed_to))
+}
+
 /// The start of every queue that the oldest segment's sealed index lists. Blocks.
 pub fn load_starts(layout: &Layout, oldest: &Segment, registry: &Registry) -> io::Result<()> {
     let (file, header) = open_valid(layout, oldest)?;

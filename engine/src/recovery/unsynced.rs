@@ -3,9 +3,15 @@
 //! The store notes from where on nothing is known to be durable. Before the next start reads the log, that stretch is
 //! compared with the disk past the page cache, and a file that differs, or that cannot be compared, is copied to a fresh
 //! one, which is synced and takes its place. So whatever is recovered afterwards is on the disk.
+//!
+//! A process may be killed before it hears of the failure, or has noted it. So in a log that the kernel writes, what
+//! lies behind the last companion is compared after every end that was not in order. (What is written from a window
+//! is written from it again, see `window`.)
 
 use super::files::{self, FoundFile};
+use super::walk::{Step, Walk};
 use crate::LogOffset;
+use crate::checkpoint;
 use crate::config::Config;
 use crate::layout::{Layout, UNFINISHED_SUFFIX, segment_name};
 use crate::segment::Medium;
@@ -14,9 +20,12 @@ use reactor::{Buffer, File, OpenOptions, fs};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Bytes per read and per write.
 const STEP_BYTES: u64 = 1 << 20;
+/// How much of the log's end is compared where no companion says what is durable.
+const VERIFY_BYTES_MAX: u64 = 4 << 30;
 
 /// Leaves the note, as far as the disk takes it. Blocks.
 pub fn note(layout: &Layout, flushed: LogOffset, written: LogOffset) {
@@ -61,18 +70,27 @@ fn read_note(path: &Path) -> io::Result<Option<Range<u64>>> {
     Ok(Some(from.unwrap_or(0)..to.unwrap_or(u64::MAX)))
 }
 
-/// Makes what the note names durable, or refuses to go on. Nobody has the files open.
+/// Makes durable what the note names, or what a killed process may have lost; or refuses to go on. Nobody has the files
+/// open.
 pub async fn heal(config: &Config, layout: &Layout, medium: &Medium) -> Result<(), OpenError> {
     let path = layout.unsynced();
-    let Some(stretch) = read_note(&path).map_err(OpenError::io(&path))? else {
+    let noted = read_note(&path).map_err(OpenError::io(&path))?;
+    let found = files::find(layout.log_dirs(), config.segment_bytes);
+    let found = found.map_err(OpenError::io(layout.root()))?.files;
+    if let Medium::Mapped = medium
+        && fs::exists(&layout.abort())
+        && !files::is_rocketmqs(layout, &found)
+    {
+        let vouched = checkpoint::vouched_to(layout).map_err(OpenError::io(layout.companions()))?;
+        verify_tail(layout, &found, vouched).await?;
+    }
+    let Some(stretch) = noted else {
         return Ok(());
     };
     tracing::warn!(
         from = stretch.start,
         "a sync failed before: the log behind it is compared with the disk"
     );
-    let found = files::find(layout.log_dirs(), config.segment_bytes);
-    let found = found.map_err(OpenError::io(layout.root()))?.files;
     for file in &found {
         let end = file.base + file.bytes;
         // Records may have been laid behind what was noted, in the same file or in the next.
@@ -89,6 +107,49 @@ pub async fn heal(config: &Config, layout: &Layout, medium: &Medium) -> Result<(
         .map_err(OpenError::io(path))
 }
 
+/// Compares the records behind what is known to be durable with the disk, file by file, as far as there are any.
+async fn verify_tail(layout: &Layout, found: &[FoundFile], vouched: u64) -> Result<(), OpenError> {
+    let end = found.last().map_or(0, |last| last.base + last.bytes);
+    // Without companions all of the log would be read twice.
+    let from = vouched.max(end.saturating_sub(VERIFY_BYTES_MAX));
+    for file in found.iter().filter(|file| file.base + file.bytes > from) {
+        verify_file(layout, file, from.saturating_sub(file.base))
+            .await
+            .map_err(OpenError::io(&file.path))?;
+    }
+    Ok(())
+}
+
+async fn verify_file(layout: &Layout, found: &FoundFile, from: u64) -> io::Result<()> {
+    // A file system that cannot be read past the page cache tells nothing without a note.
+    let Ok(disk) = open(&found.path, true) else {
+        return Ok(());
+    };
+    let shown = Arc::new(open(&found.path, false)?);
+    let records_end = records_end(&shown, found, from).await?;
+    if records_end == from {
+        return Ok(());
+    }
+    // First what is only not written yet.
+    shown.sync_data().await?;
+    if is_same(&shown, &disk, from..records_end).await? {
+        return Ok(());
+    }
+    replace(layout, found, &shown).await
+}
+
+/// Where the records end that lie one behind the other from `from` on.
+async fn records_end(shown: &Arc<File>, found: &FoundFile, from: u64) -> io::Result<u64> {
+    let mut walk = Walk::new(shown.clone(), found.base, found.bytes, from);
+    loop {
+        match walk.next().await? {
+            Step::Record(_) => {}
+            Step::Full => return Ok(found.bytes),
+            Step::End(_) => return Ok(walk.position()),
+        }
+    }
+}
+
 async fn heal_file(
     layout: &Layout,
     found: &FoundFile,
@@ -100,19 +161,27 @@ async fn heal_file(
         // What the disk itself held back cannot be told from what it has.
         Medium::Direct(_) => false,
         Medium::Mapped => match open(&found.path, true) {
-            Ok(disk) => is_same(&shown, &disk, from, found.bytes).await?,
+            Ok(disk) => {
+                shown.sync_data().await?;
+                is_same(&shown, &disk, from..found.bytes).await?
+            }
             // A file system that cannot be read past the page cache.
             Err(_) => false,
         },
     };
-    if same {
-        return shown.sync_data().await;
+    match same {
+        true => Ok(()),
+        false => replace(layout, found, &shown).await,
     }
+}
+
+/// Puts a fresh, synced file with the same bytes in the place of one that is not on the disk as it is shown.
+async fn replace(layout: &Layout, found: &FoundFile, shown: &File) -> io::Result<()> {
     tracing::warn!(path = %found.path.display(), "the disk does not have what was written: the file is copied to a fresh one");
     // On the disk of the file, not among the log files.
     let name = segment_name(found.base) + UNFINISHED_SUFFIX;
     let fresh = layout.beside(&found.path).join(name);
-    let copied = copy(&shown, &fresh, found.bytes).await;
+    let copied = copy(shown, &fresh, found.bytes).await;
     if let Err(error) = copied {
         // The space is better free; a leftover is removed by a later start.
         let _ = fs::remove_file(&fresh);
@@ -126,13 +195,17 @@ async fn heal_file(
     Ok(())
 }
 
-/// Whether two views of a file have the same bytes from `from` on.
-async fn is_same(one: &File, other: &File, from: u64, bytes: u64) -> io::Result<bool> {
-    let mut at = from / STEP_BYTES * STEP_BYTES;
-    while at < bytes {
+/// Whether what is shown of a file is what the disk has. Nobody writes it.
+async fn is_same(shown: &File, disk: &File, range: Range<u64>) -> io::Result<bool> {
+    let bytes = shown.len()?;
+    let mut at = range.start / STEP_BYTES * STEP_BYTES;
+    while at < range.end {
         let len = STEP_BYTES.min(bytes - at);
-        if *read(one, at, len).await? != *read(other, at, len).await? {
-            return Ok(false);
+        let shown = read(shown, at, len).await?;
+        // What the disk cannot read, it does not have.
+        match read(disk, at, len).await {
+            Ok(disk) if *disk == *shown => {}
+            Ok(_) | Err(_) => return Ok(false),
         }
         at += len;
     }

@@ -2,13 +2,14 @@
 //! a window is made for this life.
 //!
 //! `orbit/id` names the store, its life, and the place of that life's window. A window counts only if it is this
-//! store's, of this run of the machine, of the last life, and its header is whole; then the bytes between its two
-//! ends are written to the files again, whichever flusher is used from now on. Otherwise it is passed over and the
-//! files alone decide. The old window stays until the log has been recovered: an opening that is refused loses
+//! store's, of this run of the machine, of the last life, and its header is whole; then all its bytes that no companion
+//! vouches for are written to the files again, whichever flusher is used from now on: a sync may have failed and
+//! nobody lived to hear of it. Otherwise it is passed over and the files alone decide. The old window stays until the log has been recovered: an opening that is refused loses
 //! nothing.
 
 use super::files::{self, FoundFile};
 use super::find_files;
+use crate::checkpoint;
 use crate::config::{Config, FlusherKind, WindowDir};
 use crate::layout::Layout;
 use crate::segment::{Medium, Segment};
@@ -189,8 +190,7 @@ async fn adopt(
     }
     let window = Window::new(memory.clone(), Some(path.to_path_buf()));
     let left = match window.left(&old.identity(config, boot)) {
-        Ok(left) if left.on_disk < left.written => left,
-        Ok(_) => return Ok(Some(memory)),
+        Ok(left) => left,
         Err(why) => {
             tracing::warn!(path = %path.display(), why, "an old window is passed over");
             return Ok(Some(memory));
@@ -225,13 +225,17 @@ async fn write_left(
     left: Left,
     files: &[FoundFile],
 ) -> Result<(), OpenError> {
+    let vouched = checkpoint::vouched_to(layout).map_err(OpenError::io(layout.companions()))?;
+    let mut at = first_to_write(left, vouched);
+    if at >= left.written {
+        return Ok(());
+    }
     tracing::info!(
-        from = left.on_disk,
+        from = at,
         to = left.written,
         "writing what a killed process left in memory"
     );
     let mut ranges = Vec::new();
-    let mut at = block_of(left.on_disk);
     for file in files {
         let end = file.base + config.segment_bytes;
         if (file.base..end).contains(&at) && at < left.written {
@@ -256,6 +260,12 @@ async fn write_left(
             .map_err(OpenError::io(&file.path))?;
     }
     Ok(())
+}
+
+/// The first block that may not be durable and is in the window.
+fn first_to_write(left: Left, vouched: u64) -> u64 {
+    let held = left.start.next_multiple_of(BLOCK_BYTES);
+    block_of(left.on_disk).min(block_of(vouched).max(held))
 }
 
 /// Refuses a file that holds something else where the window's bytes belong: anything but those, or zeros.
