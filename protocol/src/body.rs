@@ -11,6 +11,7 @@ use crate::json::{self, Dialect};
 
 pub mod cluster;
 pub mod connection;
+pub mod consumer;
 pub mod data_version;
 pub mod heartbeat;
 pub mod kv_table;

@@ -45,7 +45,7 @@ pub struct GroupOffset {
 impl TopicStats {
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = b"{".to_vec();
-        append_table(&mut out, &self.offsets);
+        append_table(&mut out, "offsetTable", &self.offsets);
         out.extend_from_slice(format!(",\"topicPutTps\":{:?}}}", self.topic_put_tps).as_bytes());
         out
     }
@@ -62,7 +62,7 @@ impl TopicStats {
 impl ConsumeStats {
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = format!("{{\"consumeTps\":{:?},", self.consume_tps).into_bytes();
-        append_table(&mut out, &self.offsets);
+        append_table(&mut out, "offsetTable", &self.offsets);
         out.push(b'}');
         out
     }
@@ -95,8 +95,14 @@ impl<T> Default for RawTable<T> {
     }
 }
 
-fn append_table<T: Serialize>(out: &mut Vec<u8>, table: &BTreeMap<MessageQueue, T>) {
-    out.extend_from_slice(b"\"offsetTable\":{");
+/// `"name":{queue:value,..}`, with the queues as objects.
+pub(super) fn append_table<T: Serialize>(
+    out: &mut Vec<u8>,
+    name: &str,
+    table: &BTreeMap<MessageQueue, T>,
+) {
+    out.extend_from_slice(&json::to_vec(&name, Dialect::Fastjson1));
+    out.extend_from_slice(b":{");
     for (number, (queue, offset)) in table.iter().enumerate() {
         if number > 0 {
             out.push(b',');
@@ -108,7 +114,9 @@ fn append_table<T: Serialize>(out: &mut Vec<u8>, table: &BTreeMap<MessageQueue, 
     out.push(b'}');
 }
 
-fn parse_keys<T>(table: BTreeMap<String, T>) -> Result<BTreeMap<MessageQueue, T>, json::Error> {
+pub(super) fn parse_keys<T>(
+    table: BTreeMap<String, T>,
+) -> Result<BTreeMap<MessageQueue, T>, json::Error> {
     table
         .into_iter()
         .map(|(key, value)| Ok((json::from_slice(key.as_bytes())?, value)))
