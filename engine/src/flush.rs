@@ -72,15 +72,19 @@ impl Flusher {
         let mut tasks = Vec::new();
         let commits = self.watermarks.log().release_at() == ReleaseAt::Flushed;
         match &self.body {
-            Body::Mapped(_) if commits => tasks.push(self.spawn("group commit", async |flusher| {
-                if let Body::Mapped(body) = &flusher.body {
-                    body.commit_groups(&flusher.watermarks).await;
-                }
-            })),
+            Body::Mapped(_) if commits => {
+                let flusher = self.clone();
+                tasks.push(reactor::spawn_urgent("group commit", async move {
+                    if let Body::Mapped(body) = &flusher.body {
+                        body.commit_groups(&flusher.watermarks).await;
+                    }
+                }));
+            }
             Body::Mapped(_) => {}
             Body::Direct(_) => {
                 tasks.extend((0..Direct::WORKERS).map(|_| {
-                    self.spawn("write the log", async |flusher| {
+                    let flusher = self.clone();
+                    reactor::spawn_urgent("write the log", async move {
                         if let Body::Direct(body) = &flusher.body {
                             body.work(&flusher.watermarks).await;
                         }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::driver::{ring, sim};
 use crate::random::{Random, os_seed};
-use crate::task::{Executor, Task, spawn_on};
+use crate::task::{Executor, Task, Urgency, spawn_on};
 use crate::time::{self, Instant};
 use crate::timer::Timers;
 
@@ -79,15 +79,14 @@ impl Core {
         self.timers.fire(now);
     }
 
-    pub(crate) fn run_ready(&self, polls_max: usize) -> usize {
-        if self.stalls.is_off() {
-            return self.executor.run_ready(polls_max, |_| {});
-        }
+    /// Polls ready tasks. `goes_on` is asked after each of them, with the time at that moment.
+    pub(crate) fn run_ready(&self, polls_max: usize, goes_on: impl Fn(Instant) -> bool) -> usize {
         let mut began = time::monotonic();
         self.executor.run_ready(polls_max, |task| {
             let ended = time::monotonic();
             self.stalls.check(&self.name, task, began, ended);
             began = ended;
+            goes_on(ended)
         })
     }
 
@@ -109,7 +108,7 @@ impl Core {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_on(self, name, future)
+        spawn_on(self, name, Urgency::InTurn, future)
     }
 
     pub(crate) fn turn_time(&self) -> Instant {
@@ -195,6 +194,16 @@ where
     F::Output: 'static,
 {
     current().spawn(name, future)
+}
+
+/// Starts a task that is polled before all that are not urgent, whenever it is ready. For tasks that keep something slow
+/// busy, such as a disk: while they have nothing to do it stands still.
+pub fn spawn_urgent<F>(name: &'static str, future: F) -> Task<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    spawn_on(&current(), name, Urgency::First, future)
 }
 
 /// A random number from this core's generator: the system's seed, or the simulated world's.

@@ -42,7 +42,7 @@ mod timer;
 pub use affinity::{cpu_count, usable_cpus};
 pub use buffer::Buffer;
 pub use chunk::Chunk;
-pub use core::{CoreStats, core_stats, random, spawn, stalls};
+pub use core::{CoreStats, core_stats, random, spawn, spawn_urgent, stalls};
 pub use driver::sim;
 pub use file::{File, LoopedPart, OpenOptions};
 pub use frames::{FeedError, Frames};

@@ -1,5 +1,5 @@
 //! The executor of one core: its tasks, its run queue, and the wakers that other threads may hold.
-//! Tasks never leave their core. A waker that fires on the owning core pushes to the local queue; anywhere else it goes
+//! Tasks never leave their core, and are polled in the order in which they became ready; urgent ones before all others. A waker that fires on the owning core pushes to the local queue; anywhere else it goes
 //! through the remote queue and, if the core sleeps, wakes it.
 //!
 //! No wake-up is lost: a remote waker pushes first and reads `sleeping` after; the core sets `sleeping` first and looks
@@ -83,6 +83,7 @@ impl Shared {
 /// What a waker points to.
 struct Header {
     key: TaskKey,
+    urgency: Urgency,
     /// In a queue, or about to be. Both sides use read-modify-write, so that whoever comes second sees what the first wrote.
     queued: AtomicBool,
     shared: Arc<Shared>,
@@ -99,11 +100,20 @@ impl Wake for Header {
         }
         core::with_current(|current| match current {
             Some(core) if Arc::ptr_eq(&core.executor.shared, &self.shared) => {
-                core.executor.ready.borrow_mut().push_back(self.key);
+                core.executor.queue(self.key, self.urgency);
             }
             _ => self.shared.push_remote(self.key),
         });
     }
+}
+
+/// Which of several ready tasks is polled first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Urgency {
+    /// Whoever became ready first.
+    InTurn,
+    /// Before those: what it does keeps something slow busy.
+    First,
 }
 
 type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
@@ -205,8 +215,21 @@ impl Executor {
         !self.ready.borrow().is_empty() || self.shared.has_remote()
     }
 
+    fn queue(&self, key: TaskKey, urgency: Urgency) {
+        let mut ready = self.ready.borrow_mut();
+        match urgency {
+            Urgency::InTurn => ready.push_back(key),
+            Urgency::First => ready.push_front(key),
+        }
+    }
+
     /// Adds a task, ready to be polled.
-    pub(crate) fn spawn(&self, name: &'static str, future: LocalFuture) -> TaskKey {
+    pub(crate) fn spawn(
+        &self,
+        name: &'static str,
+        urgency: Urgency,
+        future: LocalFuture,
+    ) -> TaskKey {
         let mut slots = self.slots.borrow_mut();
         let index = slots.free.pop().unwrap_or_else(|| {
             slots.slots.push(Slot::default());
@@ -220,6 +243,7 @@ impl Executor {
         };
         let header = Arc::new(Header {
             key,
+            urgency,
             queued: AtomicBool::new(true),
             shared: self.shared.clone(),
         });
@@ -231,15 +255,16 @@ impl Executor {
             cancelled: false,
         });
         drop(slots);
-        self.ready.borrow_mut().push_back(key);
+        self.queue(key, urgency);
         key
     }
 
-    /// Polls ready tasks until none is left or `polls_max` is reached. `after_each` is told the task's name.
+    /// Polls ready tasks until none is left or `polls_max` is reached. `after_each` is told the task's name, and says
+    /// whether to go on.
     pub(crate) fn run_ready(
         &self,
         polls_max: usize,
-        mut after_each: impl FnMut(&'static str),
+        mut after_each: impl FnMut(&'static str) -> bool,
     ) -> usize {
         let mut polls = 0;
         while polls < polls_max {
@@ -251,7 +276,9 @@ impl Executor {
             };
             if let Some(name) = self.poll(key) {
                 polls += 1;
-                after_each(name);
+                if !after_each(name) {
+                    break;
+                }
             }
         }
         self.polls.set(self.polls.get() + polls as u64);
@@ -312,7 +339,13 @@ impl Executor {
             std::mem::swap(&mut *remote, &mut *arrivals);
             self.shared.remote_any.store(false, Ordering::SeqCst);
         }
-        self.ready.borrow_mut().extend(arrivals.drain(..));
+        for key in arrivals.drain(..) {
+            let urgency = match self.slots.borrow_mut().entry(key) {
+                Some(entry) => entry.header.urgency,
+                None => continue,
+            };
+            self.queue(key, urgency);
+        }
     }
 
     /// Polls one task; None if it is gone.
@@ -387,7 +420,12 @@ pub async fn yield_now() {
 }
 
 /// Spawns on `core`; the free function `spawn` is this for the current core.
-pub(crate) fn spawn_on<F>(core: &Rc<Core>, name: &'static str, future: F) -> Task<F::Output>
+pub(crate) fn spawn_on<F>(
+    core: &Rc<Core>,
+    name: &'static str,
+    urgency: Urgency,
+    future: F,
+) -> Task<F::Output>
 where
     F: Future + 'static,
     F::Output: 'static,
@@ -396,6 +434,7 @@ where
     let finisher = Finisher::new(join.clone());
     let key = core.executor.spawn(
         name,
+        urgency,
         Box::pin(async move {
             let output = future.await;
             finisher.finish(output);

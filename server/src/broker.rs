@@ -270,7 +270,7 @@ async fn open_store(
     let (reply, opened) = oneshot();
     match &plan.writer {
         None => {
-            reactor::spawn("writer", write(config, inbox, shards, settings, reply));
+            reactor::spawn_urgent("writer", write(config, inbox, shards, settings, reply));
         }
         Some(core) => {
             let core = core.config("writer");

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Queue, QueueOffset};
+use engine::{Queue, QueueOffset, ReleaseAt};
 use reactor::mailbox::Receiver;
 use reactor::{Gather, Instant};
 
@@ -65,12 +65,13 @@ pub struct Scratch {
 impl Shard {
     /// Makes the shard on the current core and starts its tasks.
     pub fn start(number: u16, shared: Shared, inbox: Receiver<ToShard>) -> Rc<Self> {
+        let hurries = shared.store.release_at() != ReleaseAt::Written;
         let shard = Rc::new(Self {
             number,
             connections: Connections::new(number),
             topics: Topics::default(),
             views: RefCell::new(Views::new(&shared)),
-            outgoing: Rc::new(Outgoing::new(number, shared.writer.clone())),
+            outgoing: Rc::new(Outgoing::new(number, shared.writer.clone(), hurries)),
             sends: RefCell::default(),
             offset_commits: Rc::new(OffsetCommits::new(shared.coordinator.clone())),
             polls: LongPolls::new(number),
@@ -80,7 +81,16 @@ impl Shard {
             shared,
         });
         reactor::spawn("shard inbox", inbox::run(Rc::clone(&shard), inbox));
-        reactor::spawn("shard flush", flush(Rc::clone(&shard)));
+        reactor::spawn("shard flush", {
+            let outgoing = Rc::clone(&shard.outgoing);
+            flush(Rc::clone(&shard), outgoing.run())
+        });
+        if hurries {
+            reactor::spawn_urgent("shard flush, hurried", {
+                let outgoing = Rc::clone(&shard.outgoing);
+                flush(Rc::clone(&shard), outgoing.run_hurried())
+            });
+        }
         reactor::spawn("shard offsets", Rc::clone(&shard.offset_commits).run());
         reactor::spawn("long poll deadlines", deadlines(Rc::clone(&shard)));
         reactor::spawn("idle connections", close_idle(Rc::clone(&shard)));
@@ -116,8 +126,8 @@ impl Shard {
 }
 
 /// Without a writer nothing can be acknowledged: better no connection than one that never answers.
-async fn flush(shard: Rc<Shard>) {
-    Rc::clone(&shard.outgoing).run().await;
+async fn flush(shard: Rc<Shard>, handing_over: impl Future<Output = ()>) {
+    handing_over.await;
     if shard.stopping.replace(true) {
         return;
     }

@@ -30,10 +30,6 @@ impl StallWatch {
         }
     }
 
-    pub(super) fn is_off(&self) -> bool {
-        self.limit_ns == 0
-    }
-
     pub(super) fn count(&self) -> u64 {
         self.count.get()
     }
@@ -44,7 +40,7 @@ impl StallWatch {
 
     pub(super) fn check(&self, core: &str, task: &'static str, began: Instant, ended: Instant) {
         let held_ns = ended.as_nanos().saturating_sub(began.as_nanos());
-        if held_ns > self.limit_ns {
+        if held_ns > self.limit_ns && self.limit_ns > 0 {
             self.report(core, task, held_ns / 1_000_000);
         }
     }

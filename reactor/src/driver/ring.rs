@@ -15,7 +15,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use crate::core::Core;
 use crate::launch::{CoreConfig, Unsupported};
-use crate::time;
+use crate::time::{self, Instant};
 
 mod file;
 mod fixed;
@@ -42,6 +42,9 @@ use send::GatherSend;
 
 /// After this many polls the ring gets its turn, so that ready tasks cannot keep completions waiting for long.
 const POLLS_PER_TURN_MAX: usize = 512;
+
+/// While something urgent is in flight the kernel is asked after so long whether it is done.
+const URGENT_TURN: Duration = Duration::from_micros(20);
 
 /// How long a closing ring waits for the kernel to give back its memory. What is still out after that is leaked.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -75,6 +78,26 @@ pub(crate) struct Ring {
     /// Waiting is not accounted as I/O wait where the kernel can tell the difference.
     enter_flags: EnterFlags,
     closed: Cell<bool>,
+    urgent: Cell<Urgent>,
+}
+
+/// Operations for which a turn of the loop ends early: so that they are begun, and so that their end is noticed.
+#[derive(Clone, Copy, Default)]
+struct Urgent {
+    in_flight: u32,
+    /// At least one of them was not submitted yet.
+    is_new: bool,
+}
+
+/// While it lives, an operation of the ring is urgent.
+pub(crate) struct Hurry(Rc<Ring>);
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        let mut urgent = self.0.urgent.get();
+        urgent.in_flight -= 1;
+        self.0.urgent.set(urgent);
+    }
 }
 
 impl Ring {
@@ -100,6 +123,7 @@ impl Ring {
             unpark,
             enter_flags,
             closed: Cell::new(false),
+            urgent: Cell::default(),
         });
         ring.arm_wake_poll();
         Ok(ring)
@@ -113,7 +137,8 @@ impl Ring {
     pub(crate) fn run(&self, core: &Rc<Core>, spin_us: u32, done: impl Fn() -> bool) {
         let spin = Duration::from_micros(u64::from(spin_us));
         loop {
-            core.run_ready(POLLS_PER_TURN_MAX);
+            let began = core.turn_time();
+            core.run_ready(POLLS_PER_TURN_MAX, |now| !self.must_turn(began, now));
             if done() {
                 return;
             }
@@ -163,6 +188,21 @@ impl Ring {
     }
 
     // ---- the loop's parts
+
+    /// Whether something urgent is to be submitted or may have completed, in a turn that began at `began`.
+    #[inline]
+    fn must_turn(&self, began: Instant, now: Instant) -> bool {
+        let urgent = self.urgent.get();
+        urgent.is_new
+            || urgent.in_flight > 0
+                && now.saturating_since(began) >= URGENT_TURN
+                && self.has_completions()
+    }
+
+    fn has_completions(&self) -> bool {
+        let mut uring = self.uring.borrow_mut();
+        uring.submission().taskrun() || !uring.completion().is_empty()
+    }
 
     /// Submits and collects without waiting; no system call if there is nothing to do for the kernel.
     fn poll_kernel(&self) {
@@ -242,6 +282,10 @@ impl Ring {
                     .enter(pending as u32, want as u32, flags.bits(), args)
             }
         };
+        self.urgent.set(Urgent {
+            is_new: false,
+            ..self.urgent.get()
+        });
         if let Err(error) = entered {
             match error.raw_os_error() {
                 // The timeout, a signal, a full completion queue, momentary lack of memory.
@@ -382,6 +426,15 @@ impl Ring {
             // Full: make room. Completions wait in `completions` for the loop.
             self.enter(0, None);
         }
+    }
+
+    /// The next operation is urgent, until the guard is dropped.
+    pub(crate) fn hurry(self: &Rc<Self>) -> Hurry {
+        self.urgent.set(Urgent {
+            in_flight: self.urgent.get().in_flight + 1,
+            is_new: true,
+        });
+        Hurry(self.clone())
     }
 
     /// Starts an operation with one completion. The entry may point into `keep`.

@@ -41,7 +41,7 @@ fn a_task_that_panics_ends_alone() {
     with_core(|core| {
         let bad = spawn("bad", async { panic!("on purpose") });
         let good = spawn("good", async { 7 });
-        core.run_ready(POLLS_MAX);
+        core.run_ready(POLLS_MAX, |_| true);
         assert!(matches!(output::<()>(bad), Some(None)));
         assert_eq!(output(good), Some(Some(7)));
         assert_eq!(core.executor.panics.get(), 1);
@@ -62,7 +62,7 @@ fn a_panicking_destructor_ends_alone_too() {
             let _bomb = Bomb;
             pending::<()>().await;
         });
-        core.run_ready(POLLS_MAX);
+        core.run_ready(POLLS_MAX, |_| true);
         task.cancel();
         assert_eq!(core.executor.panics.get(), 1);
         assert_eq!(core.executor.tasks_live(), 0);
@@ -84,7 +84,7 @@ fn cancelling_drops_the_future_and_tells_who_waits() {
             let _mark = mark;
             pending::<()>().await;
         });
-        core.run_ready(POLLS_MAX);
+        core.run_ready(POLLS_MAX, |_| true);
         assert!(!dropped.get() && !task.is_finished());
         task.cancel();
         assert!(dropped.get() && task.is_finished());
@@ -103,7 +103,7 @@ fn a_task_may_cancel_itself() {
             pending::<()>().await;
         });
         own.replace(Some(task));
-        core.run_ready(POLLS_MAX);
+        core.run_ready(POLLS_MAX, |_| true);
         assert!(own.borrow().as_ref().unwrap().is_finished());
         assert_eq!(core.executor.tasks_live(), 0);
     });
@@ -121,7 +121,7 @@ fn a_stale_waker_of_a_reused_slot_wakes_nobody() {
                 Poll::Ready(())
             }),
         );
-        core.run_ready(POLLS_MAX);
+        core.run_ready(POLLS_MAX, |_| true);
         let polls = Rc::new(Cell::new(0));
         let count = polls.clone();
         spawn(
@@ -131,9 +131,9 @@ fn a_stale_waker_of_a_reused_slot_wakes_nobody() {
                 Poll::<()>::Pending
             }),
         );
-        core.run_ready(POLLS_MAX);
+        core.run_ready(POLLS_MAX, |_| true);
         stale.borrow().as_ref().unwrap().wake_by_ref();
-        core.run_ready(POLLS_MAX);
+        core.run_ready(POLLS_MAX, |_| true);
         assert_eq!(polls.get(), 1);
     });
 }
@@ -150,7 +150,7 @@ fn yielding_lets_the_others_run_first() {
                 order.borrow_mut().push(name);
             });
         }
-        core.run_ready(POLLS_MAX);
+        core.run_ready(POLLS_MAX, |_| true);
         assert_eq!(*order.borrow(), ["a", "b", "a", "b"]);
     });
 }
@@ -174,7 +174,7 @@ fn wakes_from_many_threads_all_reach_the_task() {
                 }
             }),
         );
-        core.run_ready(POLLS_MAX);
+        core.run_ready(POLLS_MAX, |_| true);
         let waker = waker.borrow().clone().unwrap();
         let threads: Vec<_> = (0..THREADS)
             .map(|_| {
@@ -188,13 +188,13 @@ fn wakes_from_many_threads_all_reach_the_task() {
             })
             .collect();
         while threads.iter().any(|thread| !thread.is_finished()) {
-            core.run_ready(POLLS_MAX);
+            core.run_ready(POLLS_MAX, |_| true);
         }
         for thread in threads {
             thread.join().unwrap();
         }
         // The last wake may still be queued; after it nothing may be missing.
-        core.run_ready(POLLS_MAX);
+        core.run_ready(POLLS_MAX, |_| true);
         assert!(task.is_finished());
     });
 }

@@ -1,5 +1,6 @@
 //! The way from a shard to the writer: records of every connection gather in one open batch, which leaves when all
-//! connections that had bytes in this turn of the core have been served.
+//! connections that had bytes in this turn of the core have been served. Where senders wait for the disk it leaves before
+//! that, as soon as it has some records: the disk commits them while the core serves the next connections.
 //!
 //! When the writer's inbox is full the gate closes and connections stop reading; nothing is refused, nothing piles up.
 
@@ -16,6 +17,9 @@ use crate::shard::gate::Gate;
 
 /// An open batch of this size leaves at once.
 const OPEN_BATCH_BYTES_MAX: usize = 1 << 20;
+/// A batch of so many records is worth a commit of its own: handing it over costs little beside them, and small commits
+/// keep disk and core busy at the same time.
+const HURRIED_RECORDS: usize = 32;
 /// Empty batches kept for use again.
 const SPARE_BATCHES_MAX: usize = 8;
 /// A batch that has grown beyond this is given back to the allocator.
@@ -33,6 +37,12 @@ pub struct Outgoing {
     /// The flushing task has been told of the open batch.
     announced: Cell<bool>,
     ready: Notify,
+    /// Senders wait for the disk.
+    hurries: bool,
+    /// The open batch should leave before other connections are served.
+    hurry: Notify,
+    /// One task is handing batches over. It takes all there are.
+    is_leaving: Cell<bool>,
     gate: Gate,
     in_flight: Cell<usize>,
     /// Nothing is on the way any more.
@@ -40,7 +50,8 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    pub fn new(shard: u16, writer: Sender<ToWriter>) -> Self {
+    /// With `hurries` two tasks are needed: `run`, and an urgent one for `run_hurried`.
+    pub fn new(shard: u16, writer: Sender<ToWriter>, hurries: bool) -> Self {
         Self {
             shard,
             writer,
@@ -49,6 +60,9 @@ impl Outgoing {
             spare: RefCell::new(Vec::new()),
             announced: Cell::new(false),
             ready: Notify::new(),
+            hurries,
+            hurry: Notify::new(),
+            is_leaving: Cell::new(false),
             gate: Gate::default(),
             in_flight: Cell::new(0),
             empty: Notify::new(),
@@ -58,7 +72,7 @@ impl Outgoing {
     /// Lets `push` add records to the open batch. With `wait` they come back when they are released, otherwise as soon
     /// as they are laid; the order of all of them is kept.
     pub fn add(&self, wait: bool, push: impl FnOnce(&mut Batch)) {
-        let bytes = {
+        let (records, bytes) = {
             let mut open = self.open.borrow_mut();
             if open.wait != wait {
                 if !open.is_empty() {
@@ -68,10 +82,13 @@ impl Outgoing {
                 open.wait = wait;
             }
             push(&mut open);
-            open.bytes_len()
+            (open.len(), open.bytes_len())
         };
         if !self.announced.replace(true) {
             self.ready.notify();
+        }
+        if self.hurries && records == HURRIED_RECORDS {
+            self.hurry.notify();
         }
         if bytes >= OPEN_BATCH_BYTES_MAX {
             self.gate.close();
@@ -121,14 +138,38 @@ impl Outgoing {
         loop {
             self.ready.notified().await;
             self.announced.set(false);
-            while let Some(batch) = self.next_to_leave() {
-                self.in_flight.set(self.in_flight.get() + 1);
-                if !self.hand_over(batch).await {
-                    return;
-                }
+            if !self.leave().await {
+                return;
             }
+        }
+    }
+
+    /// Runs before other connections that are ready, whenever there is enough for a commit, for as long as the writer
+    /// takes batches.
+    pub async fn run_hurried(self: Rc<Self>) {
+        loop {
+            self.hurry.notified().await;
+            if !self.leave().await {
+                return;
+            }
+        }
+    }
+
+    /// Hands over all there is, in order. False: nobody takes it.
+    async fn leave(&self) -> bool {
+        if self.is_leaving.replace(true) {
+            return true;
+        }
+        let mut is_taken = true;
+        while is_taken && let Some(batch) = self.next_to_leave() {
+            self.in_flight.set(self.in_flight.get() + 1);
+            is_taken = self.hand_over(batch).await;
+        }
+        self.is_leaving.set(false);
+        if is_taken {
             self.gate.open();
         }
+        is_taken
     }
 
     /// The oldest batch with anything in it.

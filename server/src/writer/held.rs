@@ -64,7 +64,7 @@ impl Held {
             left: Notify::new(),
         });
         let tasks = [
-            reactor::spawn("acknowledge what is durable", follow(Rc::clone(&shared))),
+            reactor::spawn_urgent("acknowledge what is durable", follow(Rc::clone(&shared))),
             reactor::spawn("answer what is late", give_up(Rc::clone(&shared))),
         ];
         Self { shared, tasks }

@@ -19,8 +19,9 @@ const WRITE_BYTES_MAX: u64 = 1 << 20;
 pub const WRITES_MAX: usize = 4;
 /// When nobody waits, this much is collected before it is written.
 const LAZY_BYTES_MIN: u64 = 256 << 10;
-/// When somebody waits, whole blocks overtake a tail block in flight if there are this many bytes of them.
-const OVERTAKE_BYTES_MIN: u64 = 64 << 10;
+/// When somebody waits, whole blocks overtake a tail block in flight if there are this many bytes of them. The block left
+/// out costs a write and a flush of the disk's cache of its own, and what overtook counts only after that.
+const OVERTAKE_BYTES_MIN: u64 = 256 << 10;
 
 /// Bytes `from..to` of the log; `from` is the start of a block, `to` is the end of one or of what is laid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +192,7 @@ mod tests {
     fn whole_blocks_overtake_the_tail_in_flight_and_the_hole_follows() {
         let mut schedule = Schedule::new(SEGMENT_BYTES, 0, PIECE_BYTES);
         let tail = schedule.next(1_000, 1_000).expect("somebody waits");
-        let laid = 200_000;
+        let laid = 400_000;
         let behind = schedule.next(laid, laid).expect("there is much");
         assert_eq!(behind.from, BLOCK_BYTES);
         assert_eq!(behind.to, laid);

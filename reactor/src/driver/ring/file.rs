@@ -181,6 +181,8 @@ impl File {
             tail,
         });
         let mut offset = offset;
+        // Somebody waits for what has to be durable.
+        let _hurry = durable.then(|| core::ring().hurry());
         let outcome = loop {
             let vectors = write.rest.as_ptr();
             let (skipped, count) = match write.rest.map(|part| part.iov_len > 0) {

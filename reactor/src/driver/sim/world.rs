@@ -433,7 +433,7 @@ impl Running {
     fn turn(&self, now: Instant, wall_ms: i64, polls_max: usize) -> usize {
         let _entered = self.core.enter();
         self.core.begin_turn(now, Some(wall_ms));
-        self.core.run_ready(polls_max)
+        self.core.run_ready(polls_max, |_| true)
     }
 
     fn shut_down(&self) {
