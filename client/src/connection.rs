@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use protocol::code::response;
 use protocol::frame::FRAME_BYTES_MAX;
-use protocol::{Command, Encoding, Value, write_request};
+use protocol::{Command, Encoding, Value, write_request, write_response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -29,6 +29,7 @@ pub(crate) struct Connection {
     tasks: [JoinHandle<()>; 2],
 }
 
+/// What the connection, its two tasks and the answers under way have in common.
 struct Shared {
     address: String,
     outbox: Mutex<Outbox>,
@@ -56,12 +57,58 @@ impl Answer {
     pub fn command(&self) -> Command<'_> {
         Command::decode(&self.0).expect("decoded when it arrived")
     }
+
+    /// The body as JSON of a known form.
+    pub fn json<T: serde::de::DeserializeOwned>(&self, address: &str) -> Result<T> {
+        protocol::json::from_slice(self.command().body).map_err(|error| Error::Broken {
+            address: address.to_owned(),
+            what: error.to_string(),
+        })
+    }
+
+    /// A field that must be there and hold a number.
+    pub fn i64(&self, name: &'static str, address: &str) -> Result<i64> {
+        let found = self.command().fields.required_i64(name);
+        found.map_err(|error| Error::Broken {
+            address: address.to_owned(),
+            what: error.to_string(),
+        })
+    }
 }
 
 /// Something the broker asks of us, such as to look again who is in a group.
 pub(crate) struct Asked {
-    pub address: String,
-    pub frame: Answer,
+    frame: Answer,
+    shared: Arc<Shared>,
+}
+
+impl Asked {
+    pub fn command(&self) -> Command<'_> {
+        self.frame.command()
+    }
+
+    pub fn address(&self) -> &str {
+        &self.shared.address
+    }
+
+    /// Answers on the connection the question came by, unless that is closed or no answer is wanted.
+    pub fn answer(&self, code: i32, remark: Option<&str>, body: &[u8]) {
+        let command = self.command();
+        if command.is_oneway() {
+            return;
+        }
+        let mut outbox = self.shared.outbox.lock();
+        write_response(
+            &mut outbox.bytes,
+            (&command).into(),
+            code,
+            remark,
+            &[],
+            body,
+        );
+        drop(outbox);
+        self.shared.filled.notify_one();
+    }
 }
 
 pub(crate) type Fields<'a> = &'a [(&'a str, Value<'a>)];
@@ -96,6 +143,10 @@ impl Connection {
             next_opaque: AtomicI32::new(0),
             tasks: [reading, writing],
         })
+    }
+
+    pub fn address(&self) -> &str {
+        &self.shared.address
     }
 
     pub fn is_closed(&self) -> bool {
@@ -286,7 +337,7 @@ async fn read(mut socket: OwnedReadHalf, shared: Arc<Shared>, asked: mpsc::Sende
             }
             Ok(_) => {}
         }
-        match split(&input, |frame| shared.take(frame, &asked)) {
+        match split(&input, |frame| take(&shared, frame, &asked)) {
             Ok(used) => drop(input.drain(..used)),
             Err(what) => {
                 tracing::warn!(address = %shared.address, what, "closing a connection that does not follow the protocol");
@@ -317,35 +368,33 @@ fn split(
     Ok(used)
 }
 
-impl Shared {
-    fn take(
-        &self,
-        frame: &[u8],
-        asked: &mpsc::Sender<Asked>,
-    ) -> std::result::Result<(), &'static str> {
-        let answer = Answer::from(frame.to_vec()).ok_or("a frame is not a command")?;
-        let command = answer.command();
-        if !command.is_response() {
-            let address = self.address.clone();
-            // A broker that asks faster than we look asks in vain; it will ask again.
-            let _ = asked.try_send(Asked {
-                address,
-                frame: answer,
-            });
-            return Ok(());
-        }
-        let opaque = command.opaque;
-        let waiter = self
-            .waiting
-            .lock()
-            .as_mut()
-            .and_then(|waiting| waiting.remove(&opaque));
-        if let Some(waiter) = waiter {
-            // The asker may have given up; that is its right.
-            let _ = waiter.send(answer);
-        }
-        Ok(())
+fn take(
+    shared: &Arc<Shared>,
+    frame: &[u8],
+    asked: &mpsc::Sender<Asked>,
+) -> std::result::Result<(), &'static str> {
+    let answer = Answer::from(frame.to_vec()).ok_or("a frame is not a command")?;
+    let command = answer.command();
+    if !command.is_response() {
+        let question = Asked {
+            frame: answer,
+            shared: shared.clone(),
+        };
+        // A broker that asks faster than we look asks in vain; it will ask again.
+        let _ = asked.try_send(question);
+        return Ok(());
     }
+    let opaque = command.opaque;
+    let waiter = shared
+        .waiting
+        .lock()
+        .as_mut()
+        .and_then(|waiting| waiting.remove(&opaque));
+    if let Some(waiter) = waiter {
+        // The asker may have given up; that is its right.
+        let _ = waiter.send(answer);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

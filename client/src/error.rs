@@ -22,8 +22,14 @@ pub enum Error {
     NoRoute { topic: String },
     #[error("no name server was given")]
     NoNameServer,
-    /// A message or name that no broker would accept; nothing was sent.
-    #[error("illegal message: {0}")]
+    /// The request was sent, and nobody replied in time.
+    #[error("nobody has replied within {after:?}")]
+    NoReply { after: Duration },
+    /// A setting that does not exist, or a value it cannot take.
+    #[error("setting {name}: {what}")]
+    Setting { name: String, what: String },
+    /// A message, name or call that cannot be right; nothing was sent.
+    #[error("not allowed: {0}")]
     Illegal(String),
     /// An answer that does not follow the protocol.
     #[error("{address} gave a broken answer: {what}")]

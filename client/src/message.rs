@@ -1,20 +1,14 @@
-//! Messages as an application sees them: one to be sent, and one that was received.
+//! A message to be sent, as an application sees it.
 
-use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flate2::Compression;
-use flate2::read::ZlibDecoder;
-use flate2::write::ZlibEncoder;
-use protocol::record::View;
-use protocol::{names, properties, sysflag};
+use protocol::{names, properties};
 
 use crate::error::{Error, Result};
+use crate::received::Received;
 
-/// Bodies above this are compressed if the producer was told to.
-pub(crate) const COMPRESS_BYTES_MIN: usize = 4 << 10;
-/// A compressed body may not unpack to more than this: a frame's limit, well above any honest message.
-const UNPACKED_BYTES_MAX: u64 = 64 << 20;
+/// What [`properties::MSG_TYPE`] holds in an answer to a request.
+pub(crate) const REPLY: &str = "reply";
 
 /// A message to be sent.
 ///
@@ -34,6 +28,8 @@ pub struct Message {
 }
 
 impl Message {
+    /// `topic`: up to 127 letters, digits, `-`, `_`, `%`, `|`. `body`: 1 byte to 4 MiB, unless producer and broker are
+    /// set to more. Both are checked when the message is sent.
     pub fn new(topic: impl Into<String>, body: impl Into<Vec<u8>>) -> Message {
         Message {
             topic: topic.into(),
@@ -41,6 +37,37 @@ impl Message {
             flag: 0,
             properties: Vec::new(),
         }
+    }
+
+    /// An answer to a request, see [`Producer::request`](crate::Producer::request). It is sent as any message is.
+    ///
+    /// # Errors
+    /// [`Error::Illegal`] if `request` is not a request.
+    pub fn reply(request: &Received, body: impl Into<Vec<u8>>) -> Result<Message> {
+        let wanted = |name: &str| {
+            request
+                .property(name)
+                .ok_or_else(|| Error::Illegal(format!("not a request: it has no property {name}")))
+        };
+        let topic = format!(
+            "{}{}",
+            wanted(properties::CLUSTER)?,
+            names::REPLY_TOPIC_SUFFIX
+        );
+        let mut reply = Message::new(topic, body)
+            .property(properties::MSG_TYPE, REPLY)
+            .property(
+                properties::CORRELATION_ID,
+                wanted(properties::CORRELATION_ID)?,
+            )
+            .property(
+                properties::REPLY_TO_CLIENT,
+                wanted(properties::REPLY_TO_CLIENT)?,
+            );
+        if let Some(limit_ms) = request.property(properties::TTL) {
+            reply = reply.property(properties::TTL, limit_ms);
+        }
+        Ok(reply)
     }
 
     /// What consumers can select by; one for each message.
@@ -53,9 +80,32 @@ impl Message {
         self.property(properties::KEYS, key)
     }
 
-    /// Deliver it later: 1 is the shortest of the broker's delays (1 s), 18 the longest (2 h).
+    /// Deliver it later: 1 is the shortest of the broker's delays (1 s), 18 the longest (2 h), as long as
+    /// `messageDelayLevel` of the broker says nothing else.
     pub fn delay_level(self, level: u32) -> Message {
         self.property(properties::DELAY, level.to_string())
+    }
+
+    /// Deliver it after a time: in steps of 1 ms, up to the broker's `timerMaxDelaySec` (3 days).
+    pub fn delay(self, delay: Duration) -> Message {
+        self.property(properties::TIMER_DELAY_MS, delay.as_millis().to_string())
+    }
+
+    /// Deliver it at a time, in steps of 1 ms, up to the broker's `timerMaxDelaySec` (3 days) ahead. A time that has
+    /// passed means now.
+    pub fn deliver_at(self, time: SystemTime) -> Message {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.property(properties::TIMER_DELIVER_MS, since.as_millis().to_string())
+    }
+
+    /// Messages with one key keep their order: [`Producer::send_keyed`](crate::Producer::send_keyed) puts them into one queue.
+    pub fn sharding_key(self, key: impl Into<String>) -> Message {
+        self.property(properties::SHARDING_KEY, key)
+    }
+
+    /// Whether the answer waits for what the broker promises: flush and replication. True unless said otherwise.
+    pub fn wait_store_ok(self, wait: bool) -> Message {
+        self.property(properties::WAIT, wait.to_string())
     }
 
     /// A number of the application's own.
@@ -64,7 +114,8 @@ impl Message {
         self
     }
 
-    /// A property of the application's own; a second value for the same name replaces the first.
+    /// A property of the application's own; a second value for the same name replaces the first. All properties
+    /// together take up to 32,767 bytes.
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Message {
         let (name, value) = (name.into(), value.into());
         self.properties.retain(|(known, _)| *known != name);
@@ -80,9 +131,34 @@ impl Message {
         &self.body
     }
 
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.properties.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn without(mut self, name: &str) -> Message {
+        self.properties.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// Whether its delivery waits for a time.
+    pub(crate) fn is_delayed(&self) -> bool {
+        let delays = [
+            properties::DELAY,
+            properties::TIMER_DELAY_MS,
+            properties::TIMER_DELAY_SEC,
+            properties::TIMER_DELIVER_MS,
+        ];
+        delays.iter().any(|name| self.get(name).is_some())
+    }
+
     /// Refuses what no broker accepts, before anything is sent.
     pub(crate) fn check(&self, body_bytes_max: usize) -> Result<()> {
         names::validate_topic(&self.topic).map_err(|error| Error::Illegal(error.to_string()))?;
+        if names::is_closed_topic(&self.topic) {
+            let topic = &self.topic;
+            return Err(Error::Illegal(format!("nobody may send to {topic}")));
+        }
         if self.body.is_empty() {
             return Err(Error::Illegal("the body is empty".into()));
         }
@@ -118,11 +194,13 @@ impl Message {
         let own = self
             .properties
             .iter()
+            .filter(|(name, _)| name != properties::UNIQ_KEY)
             .map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in own.chain([
-            (properties::UNIQ_KEY, unique_key),
-            (properties::WAIT, "true"),
-        ]) {
+        let wait = self
+            .get(properties::WAIT)
+            .is_none()
+            .then_some((properties::WAIT, "true"));
+        for (name, value) in own.chain([(properties::UNIQ_KEY, unique_key)]).chain(wait) {
             properties::append(&mut out, 0, name, value.as_bytes());
         }
         if out.len() > names::PROPERTIES_BYTES_MAX {
@@ -136,119 +214,6 @@ impl Message {
     }
 }
 
-/// A message that was received.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// The topic it was sent to, also when it comes from the retry topic.
-    pub topic: String,
-    pub body: Vec<u8>,
-    pub flag: i32,
-    pub broker_name: String,
-    pub queue_id: i32,
-    pub queue_offset: i64,
-    /// The unique id its producer gave it.
-    pub id: String,
-    /// The id that says where the broker stores it.
-    pub offset_id: String,
-    pub born_ms: i64,
-    pub born_host: SocketAddr,
-    pub stored_ms: i64,
-    /// How often it was delivered in vain before.
-    pub reconsumed: i32,
-    pub(crate) log_offset: i64,
-    properties: Vec<(String, String)>,
-}
-
-impl Received {
-    pub fn tag(&self) -> Option<&str> {
-        self.property(properties::TAGS)
-    }
-
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
-        let keys = self.property(properties::KEYS).unwrap_or_default();
-        keys.split(properties::KEY_SEPARATOR)
-            .filter(|key| !key.is_empty())
-    }
-
-    pub fn property(&self, name: &str) -> Option<&str> {
-        let found = self.properties.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_str())
-    }
-
-    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.properties
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-
-    pub(crate) fn from_record(
-        record: &View<'_>,
-        broker_name: &str,
-    ) -> std::result::Result<Received, String> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let properties: Vec<_> = properties::iter(record.properties)
-            .map(|(name, value)| (text(name), text(value)))
-            .collect();
-        let find = |name: &str| {
-            properties
-                .iter()
-                .find(|(known, _)| known == name)
-                .map(|(_, value)| value.clone())
-        };
-        let offset_id = protocol::record::message_id(record.store_host, record.log_offset);
-        Ok(Received {
-            topic: find(properties::RETRY_TOPIC).unwrap_or_else(|| text(record.topic)),
-            body: unpack(record.body, record.sys_flag)?,
-            flag: record.flag,
-            broker_name: broker_name.to_owned(),
-            queue_id: record.queue_id,
-            queue_offset: record.queue_offset as i64,
-            id: find(properties::UNIQ_KEY).unwrap_or_else(|| offset_id.clone()),
-            offset_id,
-            born_ms: record.born_ms,
-            born_host: record.born_host,
-            stored_ms: record.store_ms,
-            reconsumed: record.reconsume_times,
-            log_offset: record.log_offset as i64,
-            properties,
-        })
-    }
-}
-
-/// The body to send and the flags that say what was done to it.
-pub(crate) fn pack(body: &[u8], compress: bool) -> (Option<Vec<u8>>, i32) {
-    if !compress || body.len() < COMPRESS_BYTES_MIN {
-        return (None, 0);
-    }
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-    let packed = encoder.write_all(body).and_then(|()| encoder.finish());
-    let packed = packed.expect("writing to memory does not fail");
-    (
-        Some(packed),
-        sysflag::with_compression(0, sysflag::Compression::Zlib),
-    )
-}
-
-fn unpack(body: &[u8], flags: i32) -> std::result::Result<Vec<u8>, String> {
-    match sysflag::compression(flags) {
-        None => Ok(body.to_vec()),
-        Some(sysflag::Compression::Zlib) => {
-            let mut unpacked = Vec::new();
-            let mut decoder = ZlibDecoder::new(body).take(UNPACKED_BYTES_MAX);
-            let read = decoder
-                .read_to_end(&mut unpacked)
-                .map_err(|error| error.to_string())?;
-            match (read as u64) < UNPACKED_BYTES_MAX {
-                true => Ok(unpacked),
-                false => Err("the body unpacks to too much".into()),
-            }
-        }
-        Some(other) => Err(format!(
-            "the body is compressed with {other:?}, which this client cannot read"
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +224,7 @@ mod tests {
         assert!(check(Message::new("t", "body")));
         assert!(!check(Message::new("", "body")));
         assert!(!check(Message::new("no spaces", "body")));
+        assert!(!check(Message::new(names::TRANS_HALF_TOPIC, "body")));
         assert!(!check(Message::new("t", "")));
         assert!(!check(Message::new("t", vec![0; 101])));
         assert!(!check(
@@ -273,17 +239,24 @@ mod tests {
         assert_eq!(properties::get_str(&encoded, "TAGS"), Some("two"));
         assert_eq!(properties::get_str(&encoded, "KEYS"), Some("k"));
         assert_eq!(properties::get_str(&encoded, "UNIQ_KEY"), Some("ID"));
+        assert_eq!(properties::get_str(&encoded, "WAIT"), Some("true"));
+        let hasty = Message::new("t", "b").wait_store_ok(false);
+        let encoded = hasty.encode_properties("ID").expect("short");
+        assert_eq!(properties::get_str(&encoded, "WAIT"), Some("false"));
     }
 
     #[test]
-    fn large_bodies_are_compressed_and_unpacked_again() {
-        let body = b"so much of the same ".repeat(1_000);
-        let (packed, flags) = pack(&body, true);
-        let packed = packed.expect("large enough");
-        assert!(packed.len() < body.len() / 10);
-        assert_eq!(unpack(&packed, flags), Ok(body.clone()));
-        assert_eq!(pack(&body, false), (None, 0));
-        assert_eq!(pack(&body[..100], true), (None, 0));
-        assert!(unpack(b"rubbish", flags).is_err());
+    fn every_way_to_delay_is_a_delay() {
+        let plain = Message::new("t", "b");
+        assert!(!plain.is_delayed());
+        assert!(plain.clone().delay_level(3).is_delayed());
+        assert!(
+            plain
+                .clone()
+                .delay(Duration::from_millis(1_500))
+                .is_delayed()
+        );
+        let at = plain.deliver_at(UNIX_EPOCH + Duration::from_secs(1));
+        assert_eq!(at.get(properties::TIMER_DELIVER_MS), Some("1000"));
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::lock::Mutex;
+use crate::time::{first_day, year_and_month};
 
 pub(crate) struct MessageIds {
     prefix: [u8; 10],
@@ -78,30 +79,6 @@ impl Month {
             ends_ms: first_day(next.0, next.1) * DAY_MS,
         }
     }
-}
-
-/// Days from 1970-01-01 to the first of a month, in the Gregorian calendar.
-fn first_day(year: i64, month: i64) -> i64 {
-    // Years that begin in March have their leap day at the end.
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * month + 2) / 5;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
-fn year_and_month(day: i64) -> (i64, i64) {
-    // Close enough to begin with; the loop takes at most a few steps.
-    let mut year = 1970 + day / 366;
-    while first_day(year + 1, 1) <= day {
-        year += 1;
-    }
-    let month = (1..=12).rev().find(|&month| first_day(year, month) <= day);
-    (year, month.expect("January has begun"))
 }
 
 fn now() -> std::time::Duration {

@@ -2,32 +2,40 @@
 //! connection per broker, with as many requests under way as there are unanswered sends.
 
 mod batch;
+mod latency;
+mod options;
+mod queues;
+mod recall;
+mod request;
 mod retry;
+mod sending;
+mod transaction;
+mod upkeep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use protocol::body::heartbeat::{HeartbeatData, ProducerData};
 use protocol::body::queue::MessageQueue;
-use protocol::code::{request, response};
-use protocol::header::send::SendAnswer;
-use protocol::{Value, names};
+use protocol::{names, properties};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-use crate::connection::{Answer, Connection, refusal};
 use crate::error::{Error, Result};
-use crate::message::{Message, pack};
-use crate::message_id::now_ms;
-use crate::routes::Route;
-use crate::session::{Session, Settings};
+use crate::message::Message;
+use crate::session::Session;
+use crate::settings::Settings;
+use crate::trace::{self, Trace};
 
-use self::retry::Attempts;
-
-/// Queues of a topic that the first message makes.
-const NEW_TOPIC_QUEUES: i32 = 4;
+use self::latency::Latencies;
+use self::options::Options;
+pub use self::options::ProducerBuilder;
+use self::request::Replies;
+use self::sending::{Prepared, Target};
+pub use self::transaction::{
+    Outcome, TransactionProducer, TransactionProducerBuilder, TransactionReceipt,
+};
+use self::upkeep::{Checker, upkeep};
 
 /// Sends messages.
 ///
@@ -50,28 +58,18 @@ pub struct Producer {
     shared: Arc<Shared>,
 }
 
+/// What the clones of a producer share; its upkeep has only what it looks after.
 struct Shared {
     session: Arc<Session>,
     options: Options,
     /// Turns through the queues.
     turn: AtomicUsize,
+    latencies: Latencies,
+    replies: Arc<Replies>,
+    trace: Option<Trace>,
     new_brokers: Arc<Notify>,
     stopped: AtomicBool,
     upkeep: JoinHandle<()>,
-}
-
-struct Options {
-    group: String,
-    send_limit: Duration,
-    attempts: usize,
-    compress: bool,
-    body_bytes_max: usize,
-}
-
-/// What a producer is to be like. Get one from [`Producer::builder`].
-pub struct ProducerBuilder {
-    options: Options,
-    settings: Settings,
 }
 
 /// Where and how a message was stored.
@@ -85,6 +83,8 @@ pub struct Receipt {
     pub queue_id: i32,
     pub queue_offset: i64,
     pub status: Stored,
+    /// What withdraws a delayed message, see [`Producer::recall`]; brokers older than 5.3 give none.
+    pub recall_handle: Option<String>,
 }
 
 /// How much of what the broker promises to do with a message was done in time. It is stored in any case.
@@ -97,38 +97,76 @@ pub enum Stored {
 }
 
 impl Producer {
+    /// `group`: up to 120 characters, as in a topic's name.
     pub fn builder(group: impl Into<String>) -> ProducerBuilder {
-        ProducerBuilder {
-            options: Options {
-                group: group.into(),
-                send_limit: Duration::from_secs(3),
-                attempts: 3,
-                compress: false,
-                body_bytes_max: names::BODY_BYTES_MAX_DEFAULT,
-            },
-            settings: Settings::default(),
-        }
+        ProducerBuilder::new(group.into())
     }
 
     /// Sends a message and waits until it is stored. A failure is tried again, on another broker if there is one;
     /// after a timeout or a broken connection the message may therefore be stored twice.
+    ///
+    /// # Errors
+    /// [`Error::Illegal`] if no broker would take it, [`Error::NoRoute`] if none has the topic and none makes topics,
+    /// [`Error::Refused`] with the last broker's answer, [`Error::Timeout`] and the like after the last attempt.
     pub async fn send(&self, message: Message) -> Result<Receipt> {
         let prepared = self.prepare(&message)?;
-        let receipts = self.send_prepared(&prepared).await?;
-        Ok(receipts
-            .into_iter()
-            .next()
-            .expect("one message, one receipt"))
+        one(self.send_prepared(&prepared, &Target::InTurn).await?)
     }
 
-    /// Sends messages of one topic together: they lie in one queue, one behind the other, or not at all.
+    /// Sends to one queue, of those that [`Producer::queues`] names; a failure is not tried again.
+    pub async fn send_to(&self, message: Message, queue: &MessageQueue) -> Result<Receipt> {
+        let prepared = self.prepare(&message)?;
+        let queue = MessageQueue {
+            topic: prepared.topic.clone(),
+            ..queue.clone()
+        };
+        one(self.send_prepared(&prepared, &Target::Queue(queue)).await?)
+    }
+
+    /// Sends to the queue whose place `select` gives, among all queues in their order; a failure is not tried again,
+    /// for another try would be another queue.
+    ///
+    /// # Errors
+    /// [`Error::Illegal`] for a place that there is not, and those of [`Producer::send`].
+    pub async fn send_selected(
+        &self,
+        message: Message,
+        select: impl FnOnce(&[MessageQueue]) -> usize,
+    ) -> Result<Receipt> {
+        let prepared = self.prepare(&message)?;
+        let route = self.route(&prepared.topic).await?;
+        let place = select(&route.writable);
+        let queue = route.writable.get(place).cloned().ok_or_else(|| {
+            let count = route.writable.len();
+            Error::Illegal(format!("queue {place} was selected of {count}"))
+        })?;
+        one(self.send_prepared(&prepared, &Target::Queue(queue)).await?)
+    }
+
+    /// Sends messages with one [`Message::sharding_key`] to one queue, where they keep their order as long as the
+    /// number of queues stays.
+    ///
+    /// # Errors
+    /// [`Error::Illegal`] if the message has no sharding key, and those of [`Producer::send`].
+    pub async fn send_keyed(&self, message: Message) -> Result<Receipt> {
+        let hash = match message.get(properties::SHARDING_KEY) {
+            // Java's hash of a string: all clients choose the same queue.
+            Some(key) => properties::tag_hash(key).unsigned_abs() as usize,
+            None => return Err(Error::Illegal("the message has no sharding key".into())),
+        };
+        let select = |queues: &[MessageQueue]| hash % queues.len().max(1);
+        self.send_selected(message, select).await
+    }
+
+    /// Sends messages of one topic together: they lie in one queue, one behind the other, or not at all. They are
+    /// neither compressed nor delayed, and together no larger than one message may be.
     pub async fn send_batch(&self, messages: &[Message]) -> Result<Vec<Receipt>> {
         let prepared = self.prepare_batch(messages)?;
-        self.send_prepared(&prepared).await
+        self.send_prepared(&prepared, &Target::InTurn).await
     }
 
     /// Hands a message over without waiting for its answer, which [`Submitted::receipt`] gives later. Messages of
-    /// one task leave in the order of the calls; a failure is not tried again.
+    /// one task leave in the order of the calls.
     ///
     /// ```
     /// # mod fake { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake/broker.rs")); }
@@ -149,27 +187,30 @@ impl Producer {
     /// ```
     pub async fn submit(&self, message: Message) -> Result<Submitted> {
         let prepared = self.prepare(&message)?;
-        let route = self.route(&prepared.topic).await?;
-        let (connection, queue) = self.choose(&route, None, &prepared.topic).await?;
-        let pending = self
-            .request(&connection, &queue, &prepared, Way::Answered)
-            .await?;
+        let under_way = self.begin(&prepared, &Target::InTurn, None).await?;
         Ok(Submitted {
-            pending: pending.expect("it is to be answered"),
+            producer: self.clone(),
             prepared,
-            queue,
-            limit: self.shared.options.send_limit,
+            under_way,
         })
     }
 
     /// Sends a message that nobody confirms: the fastest way, for what may be lost.
     pub async fn send_oneway(&self, message: Message) -> Result<()> {
         let prepared = self.prepare(&message)?;
-        let route = self.route(&prepared.topic).await?;
-        let (connection, queue) = self.choose(&route, None, &prepared.topic).await?;
-        self.request(&connection, &queue, &prepared, Way::OneWay)
-            .await?;
-        Ok(())
+        self.tell(&prepared).await
+    }
+
+    /// The queues a message to `topic` may go to, in the same order for every client.
+    pub async fn queues(&self, topic: &str) -> Result<Vec<MessageQueue>> {
+        self.check_running()?;
+        let namespace = &self.shared.session.settings.namespace;
+        let route = self.shared.session.route(&namespace.wrap(topic)).await?;
+        let shown = |queue: &MessageQueue| MessageQueue {
+            topic: topic.to_owned(),
+            ..queue.clone()
+        };
+        Ok(route.writable.iter().map(shown).collect())
     }
 
     /// Waits until everything has left, says goodbye to the brokers, and refuses everything after.
@@ -178,26 +219,58 @@ impl Producer {
             return;
         }
         self.shared.upkeep.abort();
-        self.shared.session.connections.flush().await;
-        self.shared
-            .session
+        if let Some(trace) = &self.shared.trace {
+            Box::pin(trace.shutdown()).await;
+        }
+        let session = &self.shared.session;
+        session.connections.flush().await;
+        session
             .unregister("producerGroup", &self.shared.options.group)
             .await;
     }
 
-    fn prepare(&self, message: &Message) -> Result<Prepared> {
-        self.check_running()?;
-        message.check(self.shared.options.body_bytes_max)?;
-        let id = self.shared.session.ids.next();
-        let (packed, sys_flag) = pack(message.body(), self.shared.options.compress);
-        Ok(Prepared {
-            topic: message.topic().to_owned(),
-            code: request::SEND_MESSAGE_V2,
-            properties: message.encode_properties(&id)?,
-            ids: vec![id],
-            flag: message.flag,
-            sys_flag,
-            body: packed.unwrap_or_else(|| message.body.clone()),
+    pub(crate) fn client_id(&self) -> &str {
+        &self.shared.session.client_id
+    }
+
+    /// For a group that the application does not see.
+    pub(crate) async fn inner(group: String, settings: Settings) -> Result<Producer> {
+        let mut builder = ProducerBuilder::new(group);
+        builder.settings = settings;
+        Box::pin(Producer::start(builder, None)).await
+    }
+
+    async fn start(builder: ProducerBuilder, checker: Option<Checker>) -> Result<Producer> {
+        let ProducerBuilder {
+            mut options,
+            settings,
+        } = builder;
+        names::validate_group(&options.group).map_err(|error| Error::Illegal(error.to_string()))?;
+        options.group = settings.namespace.wrap(&options.group);
+        let trace = Trace::start(&settings, &options.group, trace::Kind::Produce).await?;
+        let (session, asked) = Session::new(settings)?;
+        let new_brokers = Arc::new(Notify::new());
+        let replies = Arc::new(Replies::default());
+        let looked_after = upkeep::LookedAfter {
+            session: session.clone(),
+            group: options.group.clone(),
+            new_brokers: new_brokers.clone(),
+            replies: replies.clone(),
+            checker,
+            trace: trace.clone(),
+        };
+        Ok(Producer {
+            shared: Arc::new(Shared {
+                session,
+                turn: AtomicUsize::new(0),
+                latencies: Latencies::new(options.avoid_slow_brokers),
+                options,
+                replies,
+                trace,
+                new_brokers,
+                stopped: AtomicBool::new(false),
+                upkeep: tokio::spawn(upkeep(looked_after, asked)),
+            }),
         })
     }
 
@@ -207,261 +280,33 @@ impl Producer {
             false => Ok(()),
         }
     }
-
-    async fn send_prepared(&self, prepared: &Prepared) -> Result<Vec<Receipt>> {
-        let deadline = Instant::now() + self.shared.options.send_limit;
-        let mut attempts = Attempts::new(self.shared.options.attempts);
-        loop {
-            match self.attempt(prepared, &mut attempts, deadline).await {
-                Ok(receipts) => return Ok(receipts),
-                Err(error) if attempts.another(&error) && Instant::now() < deadline => {
-                    tracing::debug!(topic = prepared.topic, %error, "sending again");
-                    self.refresh_route(&prepared.topic).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn attempt(
-        &self,
-        prepared: &Prepared,
-        attempts: &mut Attempts,
-        deadline: Instant,
-    ) -> Result<Vec<Receipt>> {
-        let route = self.route(&prepared.topic).await?;
-        let queue = self.next_queue(&route, attempts.avoid(), &prepared.topic)?;
-        attempts.tried(&queue.broker_name);
-        let connection = self.connect(&route, &queue).await?;
-        let pending = self
-            .request(&connection, &queue, prepared, Way::Answered)
-            .await?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let answer = pending.expect("it is to be answered").answer(left).await?;
-        prepared.receipts(&answer, &queue)
-    }
-
-    /// A topic without a route is one that its first message will make.
-    async fn route(&self, topic: &str) -> Result<Arc<Route>> {
-        self.check_running()?;
-        let session = &self.shared.session;
-        if let Some(route) = session.routes.known(topic) {
-            return Ok(route);
-        }
-        let route = match session.route(topic).await {
-            Err(Error::NoRoute { .. }) => {
-                let queues = NEW_TOPIC_QUEUES;
-                session
-                    .routes
-                    .borrow_default(topic, queues, &session.connections)
-                    .await
-            }
-            other => other,
-        };
-        self.shared.new_brokers.notify_one();
-        route
-    }
-
-    async fn refresh_route(&self, topic: &str) {
-        let session = &self.shared.session;
-        if let Err(error) = session.routes.refresh(topic, &session.connections).await {
-            tracing::debug!(topic, %error, "the route stays as it was");
-        }
-    }
-
-    async fn choose(
-        &self,
-        route: &Route,
-        avoid: Option<&str>,
-        topic: &str,
-    ) -> Result<(Arc<Connection>, MessageQueue)> {
-        let queue = self.next_queue(route, avoid, topic)?;
-        Ok((self.connect(route, &queue).await?, queue))
-    }
-
-    /// The next queue in turn, on another broker than the one to be avoided if there is another.
-    fn next_queue(&self, route: &Route, avoid: Option<&str>, topic: &str) -> Result<MessageQueue> {
-        let count = route.writable.len();
-        let first = self.shared.turn.fetch_add(1, Ordering::Relaxed);
-        let in_turn = (0..count).map(|step| &route.writable[(first + step) % count]);
-        let mut elsewhere = in_turn
-            .clone()
-            .filter(|queue| Some(queue.broker_name.as_str()) != avoid);
-        let chosen = elsewhere.next().or_else(|| in_turn.clone().next());
-        chosen.cloned().ok_or_else(|| Error::NoRoute {
-            topic: topic.to_owned(),
-        })
-    }
-
-    async fn connect(&self, route: &Route, queue: &MessageQueue) -> Result<Arc<Connection>> {
-        let address = self
-            .shared
-            .session
-            .address_of_master(route, &queue.broker_name)?;
-        self.shared.session.connections.get(&address).await
-    }
-
-    async fn request(
-        &self,
-        connection: &Connection,
-        queue: &MessageQueue,
-        prepared: &Prepared,
-        way: Way,
-    ) -> Result<Option<crate::connection::Pending>> {
-        let fields = [
-            ("a", Value::Str(&self.shared.options.group)),
-            ("b", Value::Str(&prepared.topic)),
-            ("c", Value::Str(names::AUTO_CREATE_TOPIC)),
-            ("d", Value::I32(NEW_TOPIC_QUEUES)),
-            ("e", Value::I32(queue.queue_id)),
-            ("f", Value::I32(prepared.sys_flag)),
-            ("g", Value::I64(now_ms())),
-            ("h", Value::I32(prepared.flag)),
-            ("i", Value::Bytes(&prepared.properties)),
-            ("j", Value::I32(0)),
-            ("k", Value::Bool(false)),
-            (
-                "m",
-                Value::Bool(prepared.code == request::SEND_BATCH_MESSAGE),
-            ),
-            ("n", Value::Str(&queue.broker_name)),
-        ];
-        match way {
-            Way::Answered => connection
-                .submit(prepared.code, &fields, &prepared.body)
-                .await
-                .map(Some),
-            Way::OneWay => connection
-                .tell(prepared.code, &fields, &prepared.body)
-                .await
-                .map(|()| None),
-        }
-    }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Answered,
-    OneWay,
-}
-
-/// A request that needs only a queue; it can be sent again as it is.
-struct Prepared {
-    topic: String,
-    code: i32,
-    properties: Vec<u8>,
-    /// One for each message.
-    ids: Vec<String>,
-    flag: i32,
-    sys_flag: i32,
-    body: Vec<u8>,
-}
-
-impl Prepared {
-    fn receipts(&self, answer: &Answer, queue: &MessageQueue) -> Result<Vec<Receipt>> {
-        let command = answer.command();
-        let status = match command.code {
-            response::SUCCESS => Stored::AsPromised,
-            response::FLUSH_DISK_TIMEOUT => Stored::FlushTimedOut,
-            response::FLUSH_SLAVE_TIMEOUT => Stored::ReplicationTimedOut,
-            response::SLAVE_NOT_AVAILABLE => Stored::NoReplica,
-            _ => return Err(refusal(&command)),
-        };
-        let stored = SendAnswer::from(&command).map_err(|error| Error::Broken {
-            address: queue.broker_name.clone(),
-            what: error.to_string(),
-        })?;
-        let mut offset_ids = stored.message_id.split(',');
-        let receipt = |(number, id): (usize, &String)| Receipt {
-            message_id: id.clone(),
-            offset_id: offset_ids.next().unwrap_or_default().to_owned(),
-            broker_name: queue.broker_name.clone(),
-            queue_id: stored.queue_id,
-            queue_offset: stored.queue_offset + number as i64,
-            status,
-        };
-        Ok(self.ids.iter().enumerate().map(receipt).collect())
-    }
+fn one(receipts: Vec<Receipt>) -> Result<Receipt> {
+    let first = receipts.into_iter().next();
+    Ok(first.expect("one message, one receipt"))
 }
 
 /// A message that was handed over and is not answered yet. Dropping it does not take it back.
 pub struct Submitted {
-    pending: crate::connection::Pending,
+    producer: Producer,
     prepared: Prepared,
-    queue: MessageQueue,
-    limit: Duration,
+    under_way: sending::UnderWay,
 }
 
 impl Submitted {
-    /// Waits until the broker has stored the message.
+    /// Waits until the broker has stored the message. A failure is tried again here, as often as
+    /// `retryTimesWhenSendAsyncFailed` says; what was submitted behind it may then lie before it.
     pub async fn receipt(self) -> Result<Receipt> {
-        let answer = self.pending.answer(self.limit).await?;
-        let receipts = self.prepared.receipts(&answer, &self.queue)?;
-        Ok(receipts
-            .into_iter()
-            .next()
-            .expect("one message, one receipt"))
-    }
-}
-
-impl ProducerBuilder {
-    /// `host:port`, several separated by `;`. Without it, `NAMESRV_ADDR` of the environment counts.
-    pub fn name_server(mut self, addresses: impl Into<String>) -> ProducerBuilder {
-        self.settings.name_servers = addresses.into();
-        self
-    }
-
-    /// How long one send may take with all its attempts; 3 s at first.
-    pub fn send_timeout(mut self, limit: Duration) -> ProducerBuilder {
-        self.options.send_limit = limit;
-        self
-    }
-
-    /// How often a failed send is tried again; twice at first.
-    pub fn retries(mut self, retries: usize) -> ProducerBuilder {
-        self.options.attempts = retries + 1;
-        self
-    }
-
-    /// Compress bodies above 4 KiB with zlib.
-    pub fn compress(mut self, compress: bool) -> ProducerBuilder {
-        self.options.compress = compress;
-        self
-    }
-
-    /// Bodies above this are refused before they are sent; 4 MiB at first, as brokers do.
-    pub fn body_bytes_max(mut self, bytes: usize) -> ProducerBuilder {
-        self.options.body_bytes_max = bytes;
-        self
-    }
-
-    /// How often routes are asked for again and brokers told that we live; 30 s at first.
-    pub fn upkeep_interval(mut self, interval: Duration) -> ProducerBuilder {
-        self.settings.route_interval = interval;
-        self.settings.heartbeat_interval = interval;
-        self
-    }
-
-    pub async fn start(self) -> Result<Producer> {
-        names::validate_group(&self.options.group)
-            .map_err(|error| Error::Illegal(error.to_string()))?;
-        let (session, _asked) = Session::new(self.settings)?;
-        let new_brokers = Arc::new(Notify::new());
-        let upkeep = upkeep(
-            session.clone(),
-            self.options.group.clone(),
-            new_brokers.clone(),
-        );
-        Ok(Producer {
-            shared: Arc::new(Shared {
-                session,
-                options: self.options,
-                turn: AtomicUsize::new(0),
-                new_brokers,
-                stopped: AtomicBool::new(false),
-                upkeep: tokio::spawn(upkeep),
-            }),
-        })
+        let limit = self.producer.shared.options.send_limit;
+        let answered = self
+            .producer
+            .finish(&self.prepared, self.under_way, limit)
+            .await;
+        match answered {
+            Ok(receipts) => one(receipts),
+            Err(error) => self.producer.send_again(&self.prepared, error).await,
+        }
     }
 }
 
@@ -471,20 +316,7 @@ impl Drop for Shared {
     }
 }
 
-/// Keeps routes fresh and brokers informed.
-async fn upkeep(session: Arc<Session>, group: String, new_brokers: Arc<Notify>) {
-    let heartbeat = HeartbeatData {
-        client_id: session.client_id.clone(),
-        producer_data_set: vec![ProducerData { group_name: group }],
-        ..HeartbeatData::default()
-    };
-    let mut routes = tokio::time::interval(session.settings.route_interval);
-    let mut heartbeats = tokio::time::interval(session.settings.heartbeat_interval);
-    loop {
-        tokio::select! {
-            _ = routes.tick() => session.routes.refresh_all(&session.connections).await,
-            _ = heartbeats.tick() => session.heartbeat(&heartbeat, true).await,
-            () = new_brokers.notified() => session.heartbeat(&heartbeat, true).await,
-        }
-    }
+/// The time a request has in all, from now on.
+pub(crate) fn deadline(limit: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + limit
 }

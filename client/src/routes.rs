@@ -8,7 +8,7 @@ use std::time::Duration;
 use protocol::body::queue::MessageQueue;
 use protocol::body::route::TopicRouteData;
 use protocol::code::{request, response};
-use protocol::{Value, json, names, permission};
+use protocol::{Value, json, permission};
 
 use crate::connection::refusal;
 use crate::connections::Connections;
@@ -134,10 +134,11 @@ impl Routes {
     pub async fn borrow_default(
         &self,
         topic: &str,
+        default_topic: &str,
         queues: i32,
         connections: &Connections,
     ) -> Result<Arc<Route>> {
-        let data = self.ask(names::AUTO_CREATE_TOPIC, connections).await?;
+        let data = self.ask(default_topic, connections).await?;
         let mut data = data.ok_or_else(|| Error::NoRoute {
             topic: topic.to_owned(),
         })?;

@@ -1,45 +1,26 @@
-//! What a producer and a consumer have in common: an identity, connections, routes and the settings around them.
+//! What producers and consumers have in common: an identity, connections, routes, and telling brokers who we are.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use protocol::Value;
 use protocol::body::heartbeat::HeartbeatData;
+use protocol::body::queue::MessageQueue;
 use protocol::code::request;
 use tokio::sync::mpsc;
 
-use crate::connection::Asked;
+use crate::connection::{Asked, Connection};
 use crate::connections::Connections;
 use crate::error::{Error, Result};
+use crate::lock::Mutex;
 use crate::message_id::{MessageIds, local_ip};
 use crate::routes::{MASTER, Route, Routes};
+use crate::settings::Settings;
 
 /// Requests from brokers that have not been looked at yet.
 const ASKED_MAX: usize = 256;
-
-/// How a client reaches its brokers and how often it looks after itself. RocketMQ's own values are the defaults.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub name_servers: String,
-    /// For one request and its answer.
-    pub call_limit: Duration,
-    pub connect_limit: Duration,
-    pub route_interval: Duration,
-    pub heartbeat_interval: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            name_servers: std::env::var("NAMESRV_ADDR").unwrap_or_default(),
-            call_limit: Duration::from_secs(3),
-            connect_limit: Duration::from_secs(3),
-            route_interval: Duration::from_secs(30),
-            heartbeat_interval: Duration::from_secs(30),
-        }
-    }
-}
 
 pub(crate) struct Session {
     pub client_id: String,
@@ -47,19 +28,24 @@ pub(crate) struct Session {
     pub routes: Routes,
     pub ids: MessageIds,
     pub settings: Settings,
+    /// Addresses of brokers that have had our heartbeat.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Session {
     pub fn new(settings: Settings) -> Result<(Arc<Session>, mpsc::Receiver<Asked>)> {
         let routes = Routes::new(&settings.name_servers, settings.call_limit)?;
-        let ip = local_ip(routes.first_name_server());
+        let ip = settings
+            .client_ip
+            .unwrap_or_else(|| local_ip(routes.first_name_server()));
         let (sender, asked) = mpsc::channel(ASKED_MAX);
         let session = Session {
-            client_id: format!("{ip}@{}#{}", std::process::id(), number_in_process()),
+            client_id: client_id(ip, &settings),
             connections: Connections::new(settings.connect_limit, sender),
             routes,
             ids: MessageIds::new(ip),
             settings,
+            told: Mutex::default(),
         };
         Ok((Arc::new(session), asked))
     }
@@ -71,8 +57,32 @@ impl Session {
     /// Tells brokers who we are; one that cannot be told now is told the next time.
     pub async fn heartbeat(&self, data: &HeartbeatData, masters_only: bool) {
         let body = serde_json::to_vec(data).expect("a heartbeat has string keys");
-        for (_, address) in self.brokers(masters_only) {
-            if let Err(error) = self.tell_alive(&address, &body).await {
+        for address in self.brokers(masters_only) {
+            self.tell_or_note(&address, &body).await;
+        }
+    }
+
+    /// The same to those brokers only that have never been told.
+    pub async fn heartbeat_to_new(&self, data: &HeartbeatData, masters_only: bool) {
+        let mut new = self.brokers(masters_only);
+        {
+            let told = self.told.lock();
+            new.retain(|address| !told.contains(address));
+        }
+        if new.is_empty() {
+            return;
+        }
+        let body = serde_json::to_vec(data).expect("a heartbeat has string keys");
+        for address in new {
+            self.tell_or_note(&address, &body).await;
+        }
+    }
+
+    async fn tell_or_note(&self, address: &str, body: &[u8]) {
+        match self.tell_alive(address, body).await {
+            Ok(()) => drop(self.told.lock().insert(address.to_owned())),
+            Err(error) => {
+                self.told.lock().remove(address);
                 tracing::debug!(address, %error, "no heartbeat");
             }
         }
@@ -92,16 +102,12 @@ impl Session {
             ("clientID", Value::Str(&self.client_id)),
             (group_field, Value::Str(group)),
         ];
-        for (_, address) in self.brokers(false) {
+        for address in self.brokers(false) {
             let left: Result<()> = async {
                 let connection = self.connections.get(&address).await?;
+                let limit = self.settings.call_limit;
                 connection
-                    .demand(
-                        request::UNREGISTER_CLIENT,
-                        &fields,
-                        b"",
-                        self.settings.call_limit,
-                    )
+                    .demand(request::UNREGISTER_CLIENT, &fields, b"", limit)
                     .await?;
                 Ok(())
             }
@@ -112,10 +118,12 @@ impl Session {
         }
     }
 
-    fn brokers(&self, masters_only: bool) -> Vec<(i64, String)> {
-        let mut brokers = self.routes.brokers();
-        brokers.retain(|(id, _)| !masters_only || *id == MASTER);
+    fn brokers(&self, masters_only: bool) -> Vec<String> {
+        let brokers = self.routes.brokers().into_iter();
         brokers
+            .filter(|(id, _)| !masters_only || *id == MASTER)
+            .map(|(_, address)| address)
+            .collect()
     }
 
     pub fn address_of_master(&self, route: &Route, broker_name: &str) -> Result<String> {
@@ -124,6 +132,27 @@ impl Session {
             topic: format!("on {broker_name}"),
         })
     }
+
+    /// A connection to the replica asked for of the broker that has the queue, or to whichever there is.
+    pub async fn connect(&self, queue: &MessageQueue, replica: i64) -> Result<Arc<Connection>> {
+        let route = self.route(&queue.topic).await?;
+        let address = route.replica(&queue.broker_name, replica);
+        let address = address.ok_or_else(|| Error::NoRoute {
+            topic: queue.topic.clone(),
+        })?;
+        self.connections.get(address).await
+    }
+}
+
+fn client_id(ip: Ipv4Addr, settings: &Settings) -> String {
+    let instance = match settings.instance_name.as_str() {
+        "" => format!("{}#{}", std::process::id(), number_in_process()),
+        name => name.to_owned(),
+    };
+    match settings.unit_name.as_str() {
+        "" => format!("{ip}@{instance}"),
+        unit => format!("{ip}@{instance}@{unit}"),
+    }
 }
 
 /// Clients of one process have different ids, and a new process differs from the one before it.
@@ -131,4 +160,22 @@ fn number_in_process() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let started = crate::message_id::now_ms() as u64;
     (started << 16) + NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_known_by_its_names_or_by_a_number_of_its_own() {
+        let ip = Ipv4Addr::LOCALHOST;
+        let named = Settings {
+            instance_name: "DEFAULT".into(),
+            unit_name: "u".into(),
+            ..Settings::default()
+        };
+        assert_eq!(client_id(ip, &named), "127.0.0.1@DEFAULT@u");
+        let unnamed = Settings::default();
+        assert_ne!(client_id(ip, &unnamed), client_id(ip, &unnamed));
+    }
 }

@@ -209,10 +209,16 @@ async fn members_share_the_queues_and_take_over_when_one_leaves() {
 async fn broadcasting_gives_everything_to_everyone() {
     let broker = Broker::start().await;
     broker.make_topic("t", 4);
-    let (_one, mut first) =
-        collect(consumer(&broker, "g").subscribe("t", "*").broadcasting()).await;
-    let (_two, mut second) =
-        collect(consumer(&broker, "g").subscribe("t", "*").broadcasting()).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let member = |name: &str| {
+        consumer(&broker, "g")
+            .subscribe("t", "*")
+            .broadcasting()
+            .instance_name(name)
+            .offsets_folder(folder.path())
+    };
+    let (_one, mut first) = collect(member("one")).await;
+    let (_two, mut second) = collect(member("two")).await;
     send(&broker, "t", numbered(0..12)).await;
     assert_eq!(take(&mut first, 12).await, take(&mut second, 12).await);
     assert!(

@@ -2,22 +2,36 @@
 //! done. Messages finish in any order; the offset to be told is that of the first that has not.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use super::locks::LOCK_LIFE;
 use crate::lock::Mutex;
+use crate::message_id::now_ms;
 
-/// Messages of one queue that wait for or are with the listener; above this, pulling pauses.
-const MESSAGES_MAX: usize = 1_000;
-const BYTES_MAX: usize = 100 << 20;
+/// When pulling pauses: above any of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub messages: usize,
+    pub bytes: usize,
+    /// Offsets between the first message that is not done and the last that was pulled.
+    pub span: i64,
+}
 
-#[derive(Default)]
 pub(super) struct ProcessQueue {
     state: Mutex<State>,
+    limits: Mutex<Limits>,
     less: Notify,
     /// The queue is another member's now; what the listener still finishes of it is no longer ours to tell.
     given_up: AtomicBool,
+    /// Until when the broker's lock counts, for an orderly consumer.
+    locked_until: Mutex<Option<Instant>>,
+    locked: Notify,
+    pub last_pull_ms: AtomicI64,
+    pub last_consume_ms: AtomicI64,
+    pub last_lock_ms: AtomicI64,
 }
 
 #[derive(Default)]
@@ -29,11 +43,37 @@ struct State {
     next: i64,
 }
 
+/// What a process queue holds at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    pub done: i64,
+    pub first: i64,
+    pub last: i64,
+    pub messages: usize,
+    pub bytes: usize,
+}
+
 impl ProcessQueue {
-    pub fn starting_at(offset: i64) -> ProcessQueue {
-        let queue = ProcessQueue::default();
-        queue.state.lock().next = offset;
-        queue
+    pub fn starting_at(offset: i64, limits: Limits) -> ProcessQueue {
+        ProcessQueue {
+            state: Mutex::new(State {
+                next: offset,
+                ..State::default()
+            }),
+            limits: Mutex::new(limits),
+            less: Notify::new(),
+            given_up: AtomicBool::new(false),
+            locked_until: Mutex::new(None),
+            locked: Notify::new(),
+            last_pull_ms: AtomicI64::new(now_ms()),
+            last_consume_ms: AtomicI64::new(now_ms()),
+            last_lock_ms: AtomicI64::new(0),
+        }
+    }
+
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.lock() = limits;
+        self.less.notify_one();
     }
 
     pub fn add(&self, offset: i64, bytes: usize) {
@@ -63,8 +103,20 @@ impl ProcessQueue {
         self.state.lock().done()
     }
 
+    pub fn held(&self) -> Held {
+        let state = self.state.lock();
+        Held {
+            done: state.done(),
+            first: state.open.keys().next().copied().unwrap_or(0),
+            last: state.open.keys().next_back().copied().unwrap_or(0),
+            messages: state.open.len(),
+            bytes: state.bytes,
+        }
+    }
+
     pub fn give_up(&self) {
         self.given_up.store(true, Ordering::SeqCst);
+        self.locked.notify_waiters();
     }
 
     pub fn is_given_up(&self) -> bool {
@@ -73,8 +125,52 @@ impl ProcessQueue {
 
     /// Waits while the listener is too far behind for more to be pulled.
     pub async fn wait_for_room(&self) {
-        while self.state.lock().is_full() {
+        while self.is_full() {
             self.less.notified().await;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let limits = *self.limits.lock();
+        self.state.lock().is_full(limits)
+    }
+
+    /// The broker's lock is ours, or was not renewed.
+    pub fn set_locked(&self, locked: bool) {
+        *self.locked_until.lock() = locked.then(|| Instant::now() + LOCK_LIFE);
+        if locked {
+            self.last_lock_ms.store(now_ms(), Ordering::Relaxed);
+            self.locked.notify_waiters();
+        }
+    }
+
+    pub fn is_locked(&self) -> bool {
+        let until = *self.locked_until.lock();
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    pub async fn given_up(&self) {
+        loop {
+            let changed = self.locked.notified();
+            if self.is_given_up() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits for the lock; false if the queue was given up meanwhile.
+    pub async fn wait_for_lock(&self) -> bool {
+        loop {
+            let changed = self.locked.notified();
+            // It is told of every change from now on, looked at or not.
+            if self.is_given_up() {
+                return false;
+            }
+            if self.is_locked() {
+                return true;
+            }
+            changed.await;
         }
     }
 }
@@ -84,8 +180,10 @@ impl State {
         self.open.keys().next().copied().unwrap_or(self.next)
     }
 
-    fn is_full(&self) -> bool {
-        self.open.len() >= MESSAGES_MAX || self.bytes >= BYTES_MAX
+    fn is_full(&self, limits: Limits) -> bool {
+        self.open.len() >= limits.messages
+            || self.bytes >= limits.bytes
+            || self.next - self.done() > limits.span
     }
 }
 
@@ -93,9 +191,15 @@ impl State {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits {
+        messages: 1_000,
+        bytes: 1 << 20,
+        span: 2_000,
+    };
+
     #[test]
     fn the_offset_waits_for_the_slowest_message() {
-        let queue = ProcessQueue::starting_at(10);
+        let queue = ProcessQueue::starting_at(10, LIMITS);
         assert_eq!(queue.done(), 10);
         for offset in 10..13 {
             queue.add(offset, 1);
@@ -107,18 +211,48 @@ mod tests {
         assert_eq!(queue.done(), 20);
     }
 
-    #[tokio::test]
-    async fn a_full_queue_lets_the_puller_wait_until_something_is_done() {
-        let queue = ProcessQueue::starting_at(0);
-        (0..MESSAGES_MAX as i64).for_each(|offset| queue.add(offset, 1));
-        let waiting = queue.wait_for_room();
-        tokio::pin!(waiting);
+    async fn waits(queue: &ProcessQueue) -> bool {
         tokio::select! {
             biased;
-            () = &mut waiting => panic!("there is no room"),
-            () = std::future::ready(()) => {}
+            () = queue.wait_for_room() => false,
+            () = std::future::ready(()) => true,
         }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_lets_the_puller_wait_until_something_is_done() {
+        let queue = ProcessQueue::starting_at(0, LIMITS);
+        (0..1_000).for_each(|offset| queue.add(offset, 1));
+        assert!(waits(&queue).await);
         queue.finish(5);
-        waiting.await;
+        queue.wait_for_room().await;
+    }
+
+    #[tokio::test]
+    async fn bytes_and_a_wide_span_fill_a_queue_as_well() {
+        let heavy = ProcessQueue::starting_at(0, LIMITS);
+        heavy.add(0, 1 << 20);
+        assert!(waits(&heavy).await);
+        let wide = ProcessQueue::starting_at(0, LIMITS);
+        wide.add(0, 1);
+        wide.skip_to(2_000);
+        assert!(!waits(&wide).await);
+        wide.add(2_000, 1);
+        assert!(waits(&wide).await);
+        wide.set_limits(Limits {
+            span: 3_000,
+            ..LIMITS
+        });
+        wide.wait_for_room().await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_lock_hears_of_it_or_of_the_end() {
+        let queue = ProcessQueue::starting_at(0, LIMITS);
+        let (got, ()) = tokio::join!(queue.wait_for_lock(), async { queue.set_locked(true) });
+        assert!(got);
+        queue.set_locked(false);
+        let (got, ()) = tokio::join!(queue.wait_for_lock(), async { queue.give_up() });
+        assert!(!got);
     }
 }

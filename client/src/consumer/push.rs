@@ -1,42 +1,43 @@
-//! The push consumer: one task looks after membership, one task pulls each queue that is ours, and every message
-//! gets a task of its own for as long as the listener is at it.
+//! The push consumer: one task looks after membership, one task pulls each queue that is ours, and every call of the
+//! listener gets a task of its own; an orderly queue has one task for all its calls.
 
-use std::collections::HashMap;
+mod concurrent;
+mod membership;
+mod orderly;
+mod puller;
+mod queues;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use protocol::body::heartbeat::{
-    ConsumeType, ConsumerData, HeartbeatData, MessageModel, SubscriptionData,
-};
+use protocol::body::heartbeat::{ConsumeType, MessageModel};
 use protocol::body::queue::MessageQueue;
-use protocol::code::{request, response};
-use protocol::header::pull::PullAnswer;
-use protocol::record::View;
-use protocol::{Value, sysflag};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use protocol::names;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
+use super::Listener;
+use super::local_offsets::LocalOffsets;
+use super::member::Member;
 use super::offsets::{self, Offsets};
+use super::options::{Options, PushConsumerBuilder, RECONSUME_MAX_DEFAULT};
 use super::process_queue::ProcessQueue;
-use super::{Consumed, Listener, Options, PushConsumerBuilder, rebalance};
-use crate::connection::{Answer, Asked, Connection, refusal};
+use super::stats::Stats;
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::lock::Mutex;
-use crate::message::Received;
+use crate::message_id::now_ms;
+use crate::producer::Producer;
 use crate::routes::MASTER;
 use crate::session::Session;
+use crate::settings::Settings;
+use crate::trace::{self, Trace};
 
-/// How long the broker holds a pull that finds nothing, and how long we wait for its answer.
-const HOLD: Duration = Duration::from_secs(15);
-const PULL_LIMIT: Duration = Duration::from_secs(30);
-/// After a pull that failed.
-const PULL_PAUSE: Duration = Duration::from_millis(500);
-/// A message that could not be given back is tried again here.
-const RETRY_PAUSE: Duration = Duration::from_secs(5);
-/// How long a shutdown waits for listeners.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// The name that broadcasting offsets are kept under where the application gives none.
+const INSTANCE_DEFAULT: &str = "DEFAULT";
+/// The group of the producer that gives messages back.
+const INNER_GROUP: &str = "CLIENT_INNER_PRODUCER";
 
 /// Receives messages: pulls in the background and calls a listener.
 ///
@@ -73,55 +74,103 @@ pub struct PushConsumer {
     membership: JoinHandle<()>,
 }
 
-struct Shared {
-    session: Arc<Session>,
-    options: Options,
-    listener: Listener,
+/// What the tasks of a consumer share.
+pub(super) struct Shared {
+    pub member: Member,
+    pub options: Options,
+    pub listener: Listener,
+    /// Calls of the listener that may be under way.
     permits: Arc<Semaphore>,
     offsets: Offsets,
-    queues: Mutex<HashMap<MessageQueue, Reader>>,
-    rebalance: Notify,
+    /// In broadcasting: the offsets of this machine.
+    local: Option<LocalOffsets>,
+    pub queues: Mutex<HashMap<MessageQueue, Reader>>,
+    /// Orderly queues that were given up and whose last call is not over.
+    leaving: Mutex<HashSet<MessageQueue>>,
+    pub rebalance: Notify,
+    paused: watch::Sender<bool>,
     stopped: AtomicBool,
+    pub stats: Stats,
+    trace: Option<Trace>,
+    /// Gives messages back where the broker cannot: made when it is first needed.
+    giver: tokio::sync::OnceCell<Producer>,
+    pub started_ms: i64,
 }
 
-/// The task that pulls a queue, and what is open of it.
-struct Reader {
-    open: Arc<ProcessQueue>,
+/// The tasks of a queue that is ours, and what is open of it.
+pub(super) struct Reader {
+    pub open: Arc<ProcessQueue>,
     pulling: JoinHandle<()>,
+    /// The task that calls the listener, of an orderly queue.
+    working: Option<JoinHandle<()>>,
 }
 
 impl PushConsumer {
+    /// `group`: up to 120 characters, as in a topic's name.
     pub fn builder(group: impl Into<String>) -> PushConsumerBuilder {
         PushConsumerBuilder::new(group.into())
     }
 
     pub(super) async fn start(
-        session: Arc<Session>,
-        asked: mpsc::Receiver<Asked>,
-        options: Options,
+        builder: PushConsumerBuilder,
         listener: Listener,
     ) -> Result<PushConsumer> {
+        let PushConsumerBuilder {
+            mut options,
+            mut settings,
+        } = builder;
+        check(&options)?;
+        let broadcasting = options.model == MessageModel::Broadcasting;
+        if broadcasting && settings.instance_name.is_empty() {
+            settings.instance_name = INSTANCE_DEFAULT.to_owned();
+        }
+        let shown_group = options.group.clone();
+        options.group = settings.namespace.wrap(&options.group);
+        let subscriptions = subscriptions(&options, &settings);
+        let trace = Trace::start(&settings, &shown_group, trace::Kind::Consume).await?;
+        let (session, asked) = Session::new(settings)?;
+        let local = match broadcasting {
+            true => Some(open_local(&options, &session)?),
+            false => None,
+        };
         let shared = Arc::new(Shared {
+            member: Member {
+                session,
+                group: options.group.clone(),
+                model: options.model,
+                kind: ConsumeType::Passively,
+                from: options.from.on_the_wire(),
+                allocation: options.allocation,
+                subscriptions: Mutex::new(subscriptions),
+            },
             permits: Arc::new(Semaphore::new(options.concurrency)),
-            session,
             options,
             listener,
             offsets: Offsets::default(),
+            local,
             queues: Mutex::default(),
+            leaving: Mutex::default(),
             rebalance: Notify::new(),
+            paused: watch::Sender::new(false),
             stopped: AtomicBool::new(false),
+            stats: Stats::default(),
+            trace,
+            giver: tokio::sync::OnceCell::new(),
+            started_ms: now_ms(),
         });
-        shared.find_routes().await?;
-        let membership = tokio::spawn(membership(shared.clone(), asked));
+        shared.member.find_routes().await?;
+        shared.member.check_filters().await?;
+        let membership = tokio::spawn(membership::run(shared.clone(), asked));
         Ok(PushConsumer { shared, membership })
     }
 
-    /// The queues that this member reads at the moment.
+    /// The queues that this member reads at the moment: topic, broker, number.
     pub fn queues(&self) -> Vec<(String, String, i32)> {
         let queues = self.shared.queues.lock();
+        let namespace = &self.shared.member.session.settings.namespace;
         let named = |queue: &MessageQueue| {
             (
-                queue.topic.clone(),
+                namespace.unwrap(&queue.topic).into_owned(),
                 queue.broker_name.clone(),
                 queue.queue_id,
             )
@@ -131,7 +180,28 @@ impl PushConsumer {
         all
     }
 
-    /// Stops pulling, waits for the listener, tells the broker how far it has come, and leaves the group.
+    /// The id this member is known by in its group.
+    pub fn client_id(&self) -> &str {
+        &self.shared.member.session.client_id
+    }
+
+    /// Pulls nothing more until [`PushConsumer::resume`]; what was pulled is still delivered.
+    pub fn pause(&self) {
+        self.shared.paused.send_replace(true);
+    }
+
+    pub fn resume(&self) {
+        self.shared.paused.send_replace(false);
+    }
+
+    /// Tells the brokers now how far the group has got; they are told every few seconds anyway.
+    pub async fn commit(&self) {
+        self.shared.commit(None).await;
+        self.shared.member.session.connections.flush().await;
+    }
+
+    /// Stops pulling, waits for calls of the listener that are under way, tells the broker how far it has come, and leaves
+    /// the group: the others take over at once. What was pulled and not delivered goes to them.
     pub async fn shutdown(&self) {
         if self.shared.stopped.swap(true, Ordering::SeqCst) {
             return;
@@ -141,23 +211,24 @@ impl PushConsumer {
         for (_, reader) in &readers {
             reader.pulling.abort();
         }
-        // All permits back means that nobody is with the listener.
-        let all = self.shared.options.concurrency as u32;
-        if tokio::time::timeout(DRAIN_LIMIT, self.shared.permits.acquire_many(all))
-            .await
-            .is_err()
-        {
-            tracing::warn!("the listener has not finished; what it is at will be delivered again");
-        }
+        self.shared.drain().await;
         for (queue, reader) in &readers {
-            self.shared.offsets.reach(queue, reader.open.done());
+            let done = reader.open.done();
+            self.shared.offsets.reach(queue, done, || false);
+            reader.open.give_up();
         }
         self.shared.commit(None).await;
-        self.shared.session.connections.flush().await;
-        self.shared
-            .session
-            .unregister("consumerGroup", &self.shared.options.group)
-            .await;
+        if self.shared.listener.is_orderly() {
+            let queues: Vec<_> = readers.into_iter().map(|(queue, _)| queue).collect();
+            super::locks::unlock(&self.shared.member, &queues).await;
+        }
+        self.shared.member.leave().await;
+        if let Some(trace) = &self.shared.trace {
+            trace.shutdown().await;
+        }
+        if let Some(giver) = self.shared.giver.get() {
+            giver.shutdown().await;
+        }
     }
 }
 
@@ -167,374 +238,106 @@ impl Drop for PushConsumer {
         self.shared.stopped.store(true, Ordering::SeqCst);
         for reader in self.shared.queues.lock().values() {
             reader.pulling.abort();
+            reader.open.give_up();
         }
     }
 }
 
-/// Heartbeats, routes, commits and shares, until the consumer is shut down.
-async fn membership(shared: Arc<Shared>, mut asked: mpsc::Receiver<Asked>) {
-    let settings = &shared.session.settings;
-    let heartbeat = shared.heartbeat_data();
-    let every = |period| tokio::time::interval_at(Instant::now() + period, period);
-    let mut routes = every(settings.route_interval);
-    let mut heartbeats = every(settings.heartbeat_interval);
-    let mut commits = every(shared.options.commit_interval);
-    let mut rebalances = tokio::time::interval(shared.options.rebalance_interval);
-    let mut told = Vec::new();
-    loop {
-        tokio::select! {
-            _ = routes.tick() => shared.session.routes.refresh_all(&shared.session.connections).await,
-            _ = heartbeats.tick() => shared.session.heartbeat(&heartbeat, false).await,
-            _ = commits.tick() => shared.commit(None).await,
-            _ = rebalances.tick() => shared.rebalance(&heartbeat, &mut told).await,
-            () = shared.rebalance.notified() => shared.rebalance(&heartbeat, &mut told).await,
-            Some(asked) = asked.recv() => shared.answer(&asked),
+fn check(options: &Options) -> Result<()> {
+    let illegal = |error: names::NameError| Error::Illegal(error.to_string());
+    names::validate_group(&options.group).map_err(illegal)?;
+    for (topic, filter) in &options.subscriptions {
+        names::validate_topic(topic).map_err(illegal)?;
+        if filter.is_sql() && names::is_retry_topic(topic) {
+            return Err(Error::Illegal("a retry topic is not selected from".into()));
         }
     }
+    if options.subscriptions.is_empty() {
+        return Err(Error::Illegal("nothing is subscribed to".into()));
+    }
+    Ok(())
+}
+
+fn subscriptions(
+    options: &Options,
+    settings: &Settings,
+) -> Vec<protocol::body::heartbeat::SubscriptionData> {
+    let version_ms = now_ms();
+    let own = options
+        .subscriptions
+        .iter()
+        .map(|(topic, filter)| filter.subscription(&settings.namespace.wrap(topic), version_ms));
+    let mut all: Vec<_> = own.collect();
+    if options.model == MessageModel::Clustering {
+        let retries = names::retry_topic(&options.group);
+        all.push(Filter::all().subscription(&retries, version_ms));
+    }
+    all
+}
+
+fn open_local(options: &Options, session: &Session) -> Result<LocalOffsets> {
+    let folder = options.offsets_folder.as_deref();
+    LocalOffsets::open(folder, &session.client_id, &options.group)
+        .map_err(|error| Error::Illegal(format!("offsets of this machine: {error}")))
 }
 
 impl Shared {
-    fn heartbeat_data(&self) -> HeartbeatData {
-        HeartbeatData {
-            client_id: self.session.client_id.clone(),
-            consumer_data_set: vec![ConsumerData {
-                consume_from_where: self.options.from,
-                consume_type: ConsumeType::Passively,
-                group_name: self.options.group.clone(),
-                message_model: self.options.model,
-                subscription_data_set: self.options.subscriptions.clone(),
-                unit_mode: false,
-            }],
-            ..HeartbeatData::default()
-        }
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
     }
 
-    /// At least one topic must be there; the others, and the retry topic, may come later.
-    async fn find_routes(&self) -> Result<()> {
-        let mut found = Err(Error::NoNameServer);
-        for subscription in &self.options.subscriptions {
-            match self.session.route(&subscription.topic).await {
-                Ok(_) => found = Ok(()),
-                Err(error) if found.is_err() => found = Err(error),
-                Err(_) => {}
-            }
-        }
-        match found {
-            // A topic that nobody has made yet will have a route once somebody sends to it.
-            Err(Error::NoRoute { .. }) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// The members of the group have changed, says a broker. Anything else it might ask is not for us.
-    fn answer(&self, asked: &Asked) {
-        let command = asked.frame.command();
-        if command.code == request::NOTIFY_CONSUMER_IDS_CHANGED {
-            self.rebalance.notify_one();
-        } else {
-            tracing::debug!(
-                address = asked.address,
-                code = command.code,
-                "a request that is not answered"
-            );
-        }
-    }
-
-    /// `told` holds the brokers that know of us: only a member has a share.
-    async fn rebalance(
-        self: &Arc<Shared>,
-        heartbeat: &HeartbeatData,
-        told: &mut Vec<(i64, String)>,
-    ) {
-        if let Err(error) = self.find_routes().await {
-            tracing::debug!(%error, "no routes");
-        }
-        let brokers = self.session.routes.brokers();
-        if *told != brokers {
-            self.session.heartbeat(heartbeat, false).await;
-            *told = brokers;
-        }
-        for subscription in &self.options.subscriptions {
-            match self.share(subscription).await {
-                Ok(queues) => self.take_over(subscription, queues).await,
-                Err(error) => {
-                    tracing::debug!(topic = subscription.topic, %error, "shares stay as they are")
-                }
-            }
-        }
-    }
-
-    async fn share(&self, subscription: &SubscriptionData) -> Result<Vec<MessageQueue>> {
-        let route = self.session.route(&subscription.topic).await?;
-        let queues = rebalance::readable(&route);
-        if self.options.model == MessageModel::Broadcasting {
-            return Ok(queues);
-        }
-        let members = rebalance::members(&self.session, &route, &self.options.group).await?;
-        Ok(rebalance::average(
-            &queues,
-            &members,
-            &self.session.client_id,
-        ))
-    }
-
-    /// Gives up what is no longer ours and starts on what has become ours.
-    async fn take_over(
-        self: &Arc<Shared>,
-        subscription: &SubscriptionData,
-        share: Vec<MessageQueue>,
-    ) {
-        let given_up: Vec<(MessageQueue, Reader)> = {
-            let mut queues = self.queues.lock();
-            let gone = |queue: &MessageQueue, _: &mut Reader| {
-                queue.topic == subscription.topic && !share.contains(queue)
-            };
-            queues.extract_if(gone).collect()
+    /// Deliveries before a message becomes a dead letter.
+    pub fn reconsume_max(&self) -> i32 {
+        let default = match self.listener.is_orderly() {
+            true => i32::MAX,
+            false => RECONSUME_MAX_DEFAULT,
         };
-        for (queue, reader) in given_up {
-            reader.pulling.abort();
-            reader.open.give_up();
-            self.offsets.reach(&queue, reader.open.done());
-            self.commit(Some(&queue)).await;
-            tracing::debug!(?queue, "given up");
-        }
-        for queue in share {
-            if self.queues.lock().contains_key(&queue) {
-                continue;
-            }
-            match self.begin(&queue).await {
-                Ok(offset) => self.start_reader(subscription, queue, offset),
-                Err(error) => tracing::debug!(?queue, %error, "not taken over yet"),
-            }
+        self.options.reconsume_max.unwrap_or(default)
+    }
+
+    /// Waits for calls of the listener that are under way: all permits back means that there is none.
+    async fn drain(&self) {
+        let all = self.options.concurrency as u32;
+        let limit = self.options.drain_limit;
+        let idle = tokio::time::timeout(limit, self.permits.acquire_many(all));
+        if idle.await.is_err() {
+            tracing::warn!("the listener has not finished; what it is at will be delivered again");
         }
     }
 
-    fn start_reader(
-        self: &Arc<Shared>,
-        subscription: &SubscriptionData,
-        queue: MessageQueue,
-        offset: i64,
-    ) {
-        tracing::debug!(?queue, offset, "taken over");
-        let open = Arc::new(ProcessQueue::starting_at(offset));
-        let puller = Puller {
-            shared: self.clone(),
-            open: open.clone(),
-            queue: queue.clone(),
-            subscription: subscription.clone(),
-            replica: MASTER,
-            offset,
-        };
-        let pulling = tokio::spawn(puller.run());
-        self.queues.lock().insert(queue, Reader { open, pulling });
-    }
-
-    async fn begin(&self, queue: &MessageQueue) -> Result<i64> {
-        let connection = self.connect(queue, MASTER).await?;
-        offsets::start(
-            &connection,
-            &self.options,
-            queue,
-            self.session.settings.call_limit,
-        )
-        .await
-    }
-
-    async fn connect(&self, queue: &MessageQueue, replica: i64) -> Result<Arc<Connection>> {
-        let route = self.session.route(&queue.topic).await?;
-        let address = route.replica(&queue.broker_name, replica);
-        let address = address.ok_or_else(|| Error::NoRoute {
-            topic: queue.topic.clone(),
-        })?;
-        self.session.connections.get(address).await
-    }
-
-    async fn commit(&self, only: Option<&MessageQueue>) {
-        if self.options.model == MessageModel::Broadcasting {
+    /// Tells how far the group has got, in one queue or in all that have moved.
+    pub async fn commit(&self, only: Option<&MessageQueue>) {
+        let reached = self.offsets.take(only);
+        if let Some(local) = &self.local {
+            if let Err(error) = local.keep(reached) {
+                tracing::warn!(%error, "offsets were not kept");
+            }
             return;
         }
-        for (queue, offset) in self.offsets.take(only) {
+        for (queue, offset) in reached {
             let told: Result<()> = async {
-                let connection = self.connect(&queue, MASTER).await?;
-                offsets::commit(&connection, &self.options.group, &queue, offset).await
+                let connection = self.member.session.connect(&queue, MASTER).await?;
+                offsets::commit(&connection, &self.member.group, &queue, offset).await
             }
             .await;
             if let Err(error) = told {
                 tracing::debug!(?queue, offset, %error, "not committed yet");
-                self.offsets.reach(&queue, offset);
+                self.offsets.reach(&queue, offset, || false);
             }
         }
     }
 
-    /// Calls the listener until the message is done with or given back.
-    async fn deliver(&self, message: Received) {
-        loop {
-            match (self.listener)(message.clone()).await {
-                Consumed::Done => return,
-                // In broadcasting there is nobody to give it back to.
-                Consumed::Later if self.options.model == MessageModel::Broadcasting => {
-                    tracing::warn!(id = message.id, "dropped: broadcasting delivers only once");
-                    return;
-                }
-                Consumed::Later => match self.give_back(&message).await {
-                    Ok(()) => return,
-                    Err(error) => {
-                        tracing::debug!(id = message.id, %error, "not given back; trying again here");
-                        tokio::time::sleep(RETRY_PAUSE).await;
-                    }
-                },
-            }
-        }
-    }
-
-    /// The broker puts the message into the group's retry topic, later each time.
-    async fn give_back(&self, message: &Received) -> Result<()> {
-        let queue = MessageQueue {
-            broker_name: message.broker_name.clone(),
-            queue_id: message.queue_id,
-            topic: message.topic.clone(),
+    /// The producer that gives messages back.
+    async fn giver(&self) -> Result<&Producer> {
+        let make = || {
+            let settings = Settings {
+                trace: false,
+                instance_name: String::new(),
+                namespace: Default::default(),
+                ..self.member.session.settings.clone()
+            };
+            Producer::inner(INNER_GROUP.to_owned(), settings)
         };
-        let fields = [
-            ("offset", Value::I64(message.log_offset)),
-            ("group", Value::Str(&self.options.group)),
-            // The broker chooses by how often it was delivered.
-            ("delayLevel", Value::I32(0)),
-            ("originMsgId", Value::Str(&message.id)),
-            ("originTopic", Value::Str(&message.topic)),
-            ("unitMode", Value::Bool(false)),
-            ("maxReconsumeTimes", Value::I32(self.options.max_deliveries)),
-        ];
-        let connection = self.connect(&queue, MASTER).await?;
-        let limit = self.session.settings.call_limit;
-        connection
-            .demand(request::CONSUMER_SEND_MSG_BACK, &fields, b"", limit)
-            .await?;
-        Ok(())
-    }
-}
-
-/// Pulls one queue for as long as it is ours.
-struct Puller {
-    shared: Arc<Shared>,
-    open: Arc<ProcessQueue>,
-    queue: MessageQueue,
-    subscription: SubscriptionData,
-    /// The replica that the broker last told us to ask.
-    replica: i64,
-    offset: i64,
-}
-
-impl Puller {
-    async fn run(mut self) {
-        loop {
-            self.open.wait_for_room().await;
-            if let Err(error) = self.pull().await {
-                tracing::debug!(queue = ?self.queue, %error, "pulling again");
-                self.replica = MASTER;
-                tokio::time::sleep(PULL_PAUSE).await;
-            }
-        }
-    }
-
-    async fn pull(&mut self) -> Result<()> {
-        let connection = self.shared.connect(&self.queue, self.replica).await?;
-        let answer = self.ask(&connection).await?;
-        let command = answer.command();
-        let told = PullAnswer::from(&command);
-        match command.code {
-            response::SUCCESS => {
-                for message in self.unpack(command.body)? {
-                    self.hand_over(message).await;
-                }
-            }
-            response::PULL_NOT_FOUND
-            | response::PULL_RETRY_IMMEDIATELY
-            | response::PULL_OFFSET_MOVED => {}
-            _ => return Err(refusal(&command)),
-        }
-        let told = told.map_err(|error| self.broken(error.to_string()))?;
-        self.offset = told.next_offset;
-        self.replica = told.suggested_broker;
-        self.open.skip_to(self.offset);
-        self.shared.offsets.reach(&self.queue, self.open.done());
-        Ok(())
-    }
-
-    async fn ask(&self, connection: &Connection) -> Result<Answer> {
-        let clustering = self.shared.options.model == MessageModel::Clustering;
-        let done = if clustering { self.open.done() } else { 0 };
-        let mut flags = sysflag::pull::SUSPEND | sysflag::pull::SUBSCRIPTION;
-        if clustering && self.replica == MASTER && done > 0 {
-            flags |= sysflag::pull::COMMIT_OFFSET;
-        }
-        let fields = [
-            ("consumerGroup", Value::Str(&self.shared.options.group)),
-            ("topic", Value::Str(&self.queue.topic)),
-            ("queueId", Value::I32(self.queue.queue_id)),
-            ("queueOffset", Value::I64(self.offset)),
-            ("maxMsgNums", Value::I32(self.shared.options.pull_messages)),
-            ("sysFlag", Value::I32(flags)),
-            ("commitOffset", Value::I64(done)),
-            ("suspendTimeoutMillis", Value::I64(HOLD.as_millis() as i64)),
-            ("subscription", Value::Str(&self.subscription.sub_string)),
-            ("subVersion", Value::I64(self.subscription.sub_version)),
-            (
-                "expressionType",
-                Value::Str(&self.subscription.expression_type),
-            ),
-            ("bname", Value::Str(&self.queue.broker_name)),
-        ];
-        connection
-            .call(request::PULL_MESSAGE, &fields, b"", PULL_LIMIT)
-            .await
-    }
-
-    /// Messages that are wanted; the broker compares tags by their hash only.
-    fn unpack(&self, mut records: &[u8]) -> Result<Vec<Received>> {
-        let mut messages = Vec::new();
-        while !records.is_empty() {
-            let record = View::parse(records).map_err(|error| self.broken(error.to_string()))?;
-            records = &records[record.bytes.len()..];
-            match Received::from_record(&record, &self.queue.broker_name) {
-                Ok(message) if self.is_wanted(&message) => messages.push(message),
-                Ok(_) => {}
-                Err(what) => {
-                    tracing::error!(queue = ?self.queue, offset = record.queue_offset, what, "skipped")
-                }
-            }
-        }
-        Ok(messages)
-    }
-
-    fn is_wanted(&self, message: &Received) -> bool {
-        let tags = &self.subscription.tags_set;
-        tags.is_empty()
-            || message
-                .tag()
-                .is_some_and(|tag| tags.iter().any(|wanted| wanted == tag))
-    }
-
-    /// Waits for a free place at the listener.
-    async fn hand_over(&self, message: Received) {
-        let offset = message.queue_offset;
-        self.open.add(offset, message.body.len());
-        let permit = self.shared.permits.clone().acquire_owned().await;
-        let permit = permit.expect("the semaphore is never closed");
-        let (shared, open, queue) = (self.shared.clone(), self.open.clone(), self.queue.clone());
-        tokio::spawn(async move {
-            shared.deliver(message).await;
-            let done = open.finish(offset);
-            if !open.is_given_up() {
-                shared.offsets.reach(&queue, done);
-            }
-            drop(permit);
-        });
-    }
-
-    fn broken(&self, what: String) -> Error {
-        Error::Broken {
-            address: self.queue.broker_name.clone(),
-            what,
-        }
+        self.giver.get_or_try_init(make).await
     }
 }

@@ -7,15 +7,46 @@ use protocol::Value;
 use protocol::body::lists::ConsumerList;
 use protocol::body::queue::MessageQueue;
 use protocol::code::request;
-use protocol::json;
 
 use crate::error::{Error, Result};
 use crate::routes::{MASTER, Route};
 use crate::session::Session;
 
+/// How a topic's queues are shared out (`allocateMessageQueueStrategy`). All members of a group must have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Allocation {
+    /// Neighbouring queues to each member.
+    #[default]
+    Averagely,
+    /// Queues in turn: the first to the first member, the second to the second.
+    AveragelyByCircle,
+}
+
+impl Allocation {
+    pub(crate) fn share(
+        self,
+        queues: &[MessageQueue],
+        members: &[String],
+        me: &str,
+    ) -> Vec<MessageQueue> {
+        match self {
+            Allocation::Averagely => average(queues, members, me),
+            Allocation::AveragelyByCircle => circle(queues, members, me),
+        }
+    }
+}
+
+fn circle(queues: &[MessageQueue], members: &[String], me: &str) -> Vec<MessageQueue> {
+    let Some(index) = members.iter().position(|member| member == me) else {
+        return Vec::new();
+    };
+    let own = queues.iter().skip(index).step_by(members.len());
+    own.cloned().collect()
+}
+
 /// `me`'s share: neighbouring queues, as many as anybody's or one more. Both lists must be sorted. Nothing if `me` is not (yet)
 /// a member.
-pub(super) fn average(queues: &[MessageQueue], members: &[String], me: &str) -> Vec<MessageQueue> {
+fn average(queues: &[MessageQueue], members: &[String], me: &str) -> Vec<MessageQueue> {
     let Some(index) = members.iter().position(|member| member == me) else {
         return Vec::new();
     };
@@ -69,11 +100,7 @@ async fn ask(
     let answer = connection
         .demand(request::GET_CONSUMER_LIST_BY_GROUP, fields, b"", limit)
         .await?;
-    let list: ConsumerList =
-        json::from_slice(answer.command().body).map_err(|error| Error::Broken {
-            address: address.to_owned(),
-            what: error.to_string(),
-        })?;
+    let list: ConsumerList = answer.json(address)?;
     Ok(list.consumer_id_list)
 }
 
@@ -109,10 +136,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_queue_has_one_reader_and_shares_differ_by_one_at_most(count in 0..200i32, people in 1..40usize) {
+        fn every_queue_has_one_reader_and_shares_differ_by_one_at_most(count in 0..200i32, people in 1..40usize, circle: bool) {
+            let allocation = if circle { Allocation::AveragelyByCircle } else { Allocation::Averagely };
             let members: Vec<String> = (0..people).map(|number| format!("m{number:02}")).collect();
-            let shares: Vec<_> = members.iter().map(|me| average(&queues(count), &members, me)).collect();
-            let all: Vec<i32> = shares.iter().flat_map(|share| ids(share)).collect();
+            let shares: Vec<_> = members.iter().map(|me| allocation.share(&queues(count), &members, me)).collect();
+            let mut all: Vec<i32> = shares.iter().flat_map(|share| ids(share)).collect();
+            all.sort();
             prop_assert_eq!(all, (0..count).collect::<Vec<_>>());
             let lens = shares.iter().map(Vec::len);
             prop_assert!(lens.clone().max().unwrap_or(0) - lens.min().unwrap_or(0) <= 1);

@@ -3,7 +3,8 @@
 use protocol::code::request;
 use protocol::properties;
 
-use super::{Prepared, Producer};
+use super::Producer;
+use super::sending::{About, Prepared};
 use crate::error::{Error, Result};
 use crate::message::Message;
 
@@ -20,16 +21,19 @@ impl Producer {
         {
             return illegal("the messages of a batch have one topic");
         }
+        if protocol::names::is_retry_topic(first.topic()) {
+            return illegal("a retry topic takes no batches");
+        }
         let max = self.shared.options.body_bytes_max;
         let mut body = Vec::new();
         let mut ids = Vec::with_capacity(messages.len());
         for message in messages {
             message.check(max)?;
             let id = self.shared.session.ids.next();
-            let properties = message.encode_properties(&id)?;
-            if properties::get(&properties, properties::DELAY).is_some() {
+            if message.is_delayed() {
                 return illegal("a batch cannot be delayed");
             }
+            let properties = self.properties_of(message, &id)?;
             append(&mut body, message, &properties);
             ids.push(id);
         }
@@ -42,12 +46,18 @@ impl Producer {
         let mut wait = Vec::new();
         properties::append(&mut wait, 0, properties::WAIT, b"true");
         Ok(Prepared {
-            topic: first.topic().to_owned(),
+            topic: self.shared.session.settings.namespace.wrap(first.topic()),
             code: request::SEND_BATCH_MESSAGE,
             properties: wait,
             ids,
             flag: 0,
             sys_flag: 0,
+            reconsumed: 0,
+            reconsume_max: None,
+            about: About {
+                body_bytes: body.len(),
+                delayed: false,
+            },
             body,
         })
     }

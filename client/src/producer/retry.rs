@@ -28,8 +28,13 @@ impl Attempts {
 
     /// Uses up an attempt; false when this was the last one or another would fail alike.
     pub fn another(&mut self, error: &Error) -> bool {
+        self.again() && is_worth_retrying(error)
+    }
+
+    /// Uses up an attempt; false when this was the last one.
+    pub fn again(&mut self) -> bool {
         self.left -= 1;
-        self.left > 0 && is_worth_retrying(error)
+        self.left > 0
     }
 }
 
