@@ -10,7 +10,7 @@ use crate::append::AppendError;
 use crate::config::Config;
 use crate::flush::Flusher;
 use crate::layout::Layout;
-use crate::segment::{Medium, Memory, Segment};
+use crate::segment::{Medium, Memory, Segment, is_out_of_space};
 use crate::window::BLOCK_BYTES;
 use protocol::record;
 use reactor::{Buffer, Mapping, Notify, fs, offload};
@@ -291,29 +291,42 @@ impl Ahead {
             Err(error) => {
                 let used_percent = used_percent(self.layout.log_dir_of(base));
                 tracing::error!(%error, used_percent, "the next log segment cannot be made");
-                Next::Failed(match error.kind() {
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                        AppendError::DiskFull { used_percent }
-                    }
-                    why => AppendError::NoFile { why },
+                Next::Failed(match is_out_of_space(&error) {
+                    true => AppendError::DiskFull { used_percent },
+                    false => AppendError::NoFile { why: error.kind() },
                 })
             }
         };
         self.state.borrow_mut().next = next;
     }
 
-    /// The other thread is not kept waiting for the disk: the tail's pages need it.
+    /// In the log directory whose turn it is, or in another one if its disk is full.
     async fn make_segment(&self, base: u64) -> io::Result<Segment> {
+        let mut refused = None;
+        for dir in self.layout.dirs_for(base) {
+            match self.make_segment_in(dir, base).await {
+                Err(error) if is_out_of_space(&error) => {
+                    tracing::warn!(%error, dir = %self.layout.log_dirs()[dir].display(), "no room for a log segment");
+                    refused = refused.or(Some(error));
+                }
+                other => return other,
+            }
+        }
+        Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    }
+
+    /// The other thread is not kept waiting for the disk: the tail's pages need it.
+    async fn make_segment_in(&self, dir: usize, base: u64) -> io::Result<Segment> {
         let bytes = self.segment_bytes;
         let layout = self.layout.clone();
-        let allocate = move || Segment::allocate(&layout, base, bytes);
+        let allocate = move || Segment::allocate(&layout, dir, base, bytes);
         let spare = offload("allocate a log segment", allocate).await?;
         spare.sync_data().await?;
         let layout = self.layout.clone();
         let touched = self.first_touched();
         let medium = self.state.borrow().segment.medium().clone();
         let installed = offload("open a log segment", move || {
-            let segment = Segment::install(&layout, base, bytes, &medium)?;
+            let segment = Segment::install(&layout, dir, base, bytes, &medium)?;
             if let Some(hot) = segment.hot().as_ref()
                 && let Memory::Mapped(mapping) = &hot.memory
             {
@@ -330,13 +343,15 @@ impl Ahead {
 
     /// Removes the half-made next segment, once the task has been cancelled.
     pub async fn tidy(&self) {
-        let spare = self.layout.spare(self.state.borrow().segment.end());
+        let spares = self.layout.spares(self.state.borrow().segment.end());
         // Jobs of the other thread are done in order: whatever the task had begun there is over by then.
         offload("remove an unfinished log segment", move || {
-            if fs::exists(&spare)
-                && let Err(error) = fs::remove_file(&spare)
-            {
-                tracing::warn!(%error, path = %spare.display(), "an unfinished log segment is left");
+            for spare in spares {
+                if fs::exists(&spare)
+                    && let Err(error) = fs::remove_file(&spare)
+                {
+                    tracing::warn!(%error, path = %spare.display(), "an unfinished log segment is left");
+                }
             }
         })
         .await;

@@ -23,11 +23,13 @@
 use crate::config::Config;
 use reactor::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Length of a segment's name: a log offset with leading zeros, as RocketMQ writes it.
 pub const SEGMENT_NAME_DIGITS: usize = 20;
 const COMPANIONS: &str = "orbit";
-const ROCKETMQS_OWN: [&str; 5] = [
+const ROCKETMQS_OWN: [&str; 7] = [
     "consumequeue",
     "consumequeue_ext",
     "batchconsumequeue",
@@ -54,6 +56,9 @@ pub struct Layout {
     /// Of the log directory in the same place.
     spare_dirs: Vec<PathBuf>,
     segment_bytes: u64,
+    /// One bit for each log directory whose disk has no room for a segment, as last looked at; those behind the first 64
+    /// count as having room.
+    full: Arc<AtomicU64>,
 }
 
 /// What a file name in the companions' directory says.
@@ -79,6 +84,7 @@ impl Layout {
             spare_dirs: spare_dirs.collect(),
             log_dirs,
             segment_bytes: config.segment_bytes,
+            full: Arc::default(),
         }
     }
 
@@ -107,7 +113,32 @@ impl Layout {
         self.root.join("lock")
     }
 
-    /// The directory a new segment goes to: each of them in turn.
+    /// Says which log directories have no room.
+    pub fn set_full(&self, is_full: impl Iterator<Item = bool>) {
+        let bits = is_full.take(64).zip(0..);
+        let full = bits.fold(0, |full, (is_full, bit)| full | u64::from(is_full) << bit);
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// The numbers of all log directories in the order in which a new segment tries them: each has its turn, those
+    /// without room come last.
+    pub fn dirs_for(&self, base: u64) -> Vec<usize> {
+        let (turn, dirs) = (self.turn(base), self.log_dirs.len());
+        let full = self.full.load(Ordering::Relaxed);
+        let is_full = |dir: usize| dir < 64 && full >> dir & 1 == 1;
+        let mut order: Vec<usize> = (0..dirs).map(|step| (turn + step) % dirs).collect();
+        order.sort_by_key(|&dir| is_full(dir));
+        order
+    }
+
+    /// Where the segment lies in the log directory of this number, and where it is prepared for that.
+    pub fn segment_in(&self, dir: usize, base: u64) -> (PathBuf, PathBuf) {
+        let name = segment_name(base);
+        let path = self.log_dirs[dir].join(&name);
+        (path, self.spare_dirs[dir].join(name + SPARE_SUFFIX))
+    }
+
+    /// The directory a new segment goes to if there is room everywhere: each of them in turn.
     pub fn log_dir_of(&self, base: u64) -> &Path {
         &self.log_dirs[self.turn(base)]
     }
@@ -139,8 +170,10 @@ impl Layout {
         self.beside(path).join(name)
     }
 
-    pub fn spare(&self, base: u64) -> PathBuf {
-        self.spare_dirs[self.turn(base)].join(segment_name(base) + SPARE_SUFFIX)
+    /// Every place where this segment may have been prepared.
+    pub fn spares(&self, base: u64) -> Vec<PathBuf> {
+        let dirs = 0..self.log_dirs.len();
+        dirs.map(|dir| self.segment_in(dir, base).1).collect()
     }
 
     /// What a reclaimed segment is called, in the spare directory that belongs to its log directory.
@@ -267,7 +300,7 @@ mod tests {
             }
         );
         assert_eq!(
-            parse_companion(&name(layout.spare(4096))),
+            parse_companion(&name(layout.segment_in(0, 4096).1)),
             Companion::Unfinished
         );
         assert_eq!(parse_companion("notes.txt"), Companion::Other);
@@ -282,7 +315,21 @@ mod tests {
         assert!(layout.segment(0).starts_with("/a"));
         assert!(layout.segment(4096).starts_with("/b"));
         assert!(layout.segment(8192).starts_with("/a"));
-        assert!(layout.spare(4096).starts_with("/b.orbit"));
+        assert!(layout.segment_in(1, 4096).1.starts_with("/b.orbit"));
+    }
+
+    #[test]
+    fn a_log_directory_without_room_is_passed_over_until_there_is_some() {
+        let mut config = Config::for_root("/s");
+        config.segment_bytes = 4096;
+        config.log_dirs = vec!["/a".into(), "/b".into(), "/c".into()];
+        let layout = Layout::new(&config);
+        assert_eq!(layout.dirs_for(4096), [1, 2, 0]);
+        layout.set_full([false, true, false].into_iter());
+        assert_eq!(layout.dirs_for(4096), [2, 0, 1]);
+        assert_eq!(layout.dirs_for(0), [0, 2, 1]);
+        layout.set_full([true; 3].into_iter());
+        assert_eq!(layout.dirs_for(4096), [1, 2, 0]);
     }
 
     #[test]
@@ -292,7 +339,7 @@ mod tests {
             config.log_dirs = vec![log_dir.into()];
             Layout::new(&config)
         };
-        let spare = |layout: &Layout| layout.spare(0).parent().map(Path::to_path_buf);
+        let spare = |layout: &Layout| layout.segment_in(0, 0).1.parent().map(Path::to_path_buf);
         let usual = layout("/none/s", "/none/s/commitlog");
         assert_eq!(spare(&usual), Some(usual.companions()));
         let (one, two) = (layout("/r1", "/none/1"), layout("/r2", "/none/2"));

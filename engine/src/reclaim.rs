@@ -3,13 +3,15 @@
 //! ```text
 //! measure ─► pressure ─► (server: refuse sends)
 //!    └─► round: oldest segment ─► may it go? ─► what is owed of it is appended again (owed)
-//!                                    └─► file out of the log directory ─► list, queue starts ─► space given back in slices
+//!                                    └─► file out of the log directory ─► list, queue starts ─► leaving: space given
+//!                                                                                      back in slices once nobody reads it
 //! ```
 //!
-//! A task of the writer's core. A segment goes only once its index is on disk and the next offset of every queue is
+//! Two tasks of the writer's core. A segment goes only once its index is on disk and the next offset of every queue is
 //! known without it; the newest one never does. It never waits for a reader before the segment is gone from the
 //! list, and never shortens a file that somebody still uses.
 
+mod leaving;
 mod owed;
 mod policy;
 mod remove;
@@ -25,12 +27,15 @@ use crate::segments::List;
 use crate::store::Store;
 use arc_swap::ArcSwapOption;
 use reactor::{fs, offload};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
+use leaving::{Gone, Held, Leaving};
 pub use owed::Ask;
 pub(crate) use owed::Owed;
 pub use policy::{Pressure, Retention, Why};
@@ -81,6 +86,28 @@ impl Store {
         self.reclaim().owed.join()
     }
 
+    /// No message that a topic has is shown any more. Says where its queues begin now, by id: to be said again with
+    /// [`Store::start_queue_at`] after the next start. Messages that are on their way to the log come after that.
+    pub fn hide_messages(&self, topic: &str) -> BTreeMap<u32, u64> {
+        let queues = self.queues_of(topic);
+        let starts = queues.iter().map(|queue| {
+            let end = queue.max_offset();
+            queue.raise_min(end);
+            (queue.id(), end)
+        });
+        starts.collect()
+    }
+
+    /// The queue begins at `first`, or at its end if a power cut has left that in front. Says where, unless it has lost
+    /// those messages by itself.
+    pub fn start_queue_at(&self, topic: &str, id: u32, first: u64) -> Option<u64> {
+        let queue = self.find_queue(topic, id)?;
+        let first = first.min(queue.max_offset());
+        let is_gone = queue.min_offset() >= first;
+        queue.raise_min(first);
+        (!is_gone).then_some(first)
+    }
+
     /// How much of the least used log disk is used, as last looked at.
     pub fn disk_used_percent(&self) -> u8 {
         self.reclaim().used_percent.load(Ordering::Relaxed)
@@ -99,12 +126,17 @@ pub(crate) struct Reclaimer {
     layout: Arc<Layout>,
     flusher: Rc<Flusher>,
     keeper: Rc<Keeper>,
+    leaving: Leaving,
+    /// As last looked at.
+    pressure: Cell<Pressure>,
 }
 
 /// How full the disks are.
 #[derive(Clone, Copy)]
 struct Space {
     used_percent: u8,
+    /// Once everything has come back that is on its way.
+    soon_percent: u8,
     /// On the disk of the tables and indexes.
     available_bytes: u64,
 }
@@ -121,6 +153,8 @@ impl Reclaimer {
             layout,
             flusher,
             keeper,
+            leaving: Leaving::default(),
+            pressure: Cell::new(Pressure::None),
         }
     }
 
@@ -133,7 +167,7 @@ impl Reclaimer {
             if let Some(retention) = self.store.reclaim().retention.load_full() {
                 let pressure = self.measure(&retention).await;
                 if !std::mem::replace(&mut looked_for_leftovers, true) {
-                    self.remove_leftovers(&retention, pressure).await;
+                    self.remove_leftovers().await;
                 }
                 let now = reactor::now();
                 if now >= next_round || pressure >= Pressure::Force {
@@ -145,11 +179,25 @@ impl Reclaimer {
         }
     }
 
-    /// Looks at the disks and says so to everybody.
+    /// The task that gives the space of removed segments back.
+    pub async fn give_back(self: Rc<Reclaimer>) {
+        let retention = || self.store.reclaim().retention.load_full();
+        let longest = || {
+            let ms = retention().map_or(0, |retention| retention.unlink_after_ms);
+            Duration::from_millis(ms)
+        };
+        let rate = || retention().and_then(|now| now.bytes_per_second(self.pressure.get()));
+        self.leaving.run(longest, rate).await;
+    }
+
+    /// Looks at the disks and says so to everybody. What comes back by itself is nothing more log has to go for.
     async fn measure(&self, retention: &Retention) -> Pressure {
         let (layout, segment_bytes) = (self.layout.clone(), self.store.config().segment_bytes);
+        let dirs = layout.spare_dirs().iter();
+        let leaving: Vec<u64> = dirs.map(|dir| self.leaving.bytes_below(dir)).collect();
+        let no_room_above = retention.force_percent();
         let measured = offload("look at the disk's space", move || {
-            let space = measure(&layout)?;
+            let space = measure(&layout, &leaving, no_room_above)?;
             let reserve_bytes = reserve::reserve_bytes(segment_bytes);
             if let Err(error) = reserve::keep(&layout, reserve_bytes, space.available_bytes) {
                 tracing::warn!(%error, "space for tables and indexes cannot be kept back");
@@ -166,6 +214,7 @@ impl Reclaimer {
         };
         let used_percent = space.used_percent;
         let pressure = retention.pressure(used_percent);
+        self.pressure.set(pressure);
         reclaim.used_percent.store(used_percent, Ordering::Relaxed);
         let is_full = pressure == Pressure::Refuse;
         if is_full != reclaim.is_full.swap(is_full, Ordering::Relaxed) {
@@ -181,7 +230,7 @@ impl Reclaimer {
                 );
             }
         }
-        pressure
+        retention.pressure(space.soon_percent)
     }
 
     /// Removes what may go now.
@@ -192,7 +241,7 @@ impl Reclaimer {
             let Some(why) = retention.why(pressure, asked, reactor::wall_ms()) else {
                 return;
             };
-            match self.remove_oldest(retention, why, pressure).await {
+            match self.remove_oldest(retention, why).await {
                 Ok(true) => gone += 1,
                 Ok(false) => break,
                 Err(error) => {
@@ -213,12 +262,7 @@ impl Reclaimer {
     }
 
     /// Removes the oldest segment, if it may go for this reason.
-    async fn remove_oldest(
-        &self,
-        retention: &Retention,
-        why: Why,
-        pressure: Pressure,
-    ) -> io::Result<bool> {
+    async fn remove_oldest(&self, retention: &Retention, why: Why) -> io::Result<bool> {
         let log = self.store.log();
         let (segment, next) = match log.segments().load().items() {
             [oldest, next, ..] => (oldest.clone(), next.clone()),
@@ -229,7 +273,10 @@ impl Reclaimer {
             return Ok(false);
         }
         let last_ms = self.store.sealed().get(base).await?.last_ms();
-        if !retention.permits(why, last_ms, reactor::wall_ms()) {
+        let now_ms = reactor::wall_ms();
+        let changed_ms = || fs::modified_ms(segment.path()).ok();
+        let last_ms = Retention::stored_ms(last_ms, now_ms, changed_ms);
+        if !retention.permits(why, last_ms, now_ms) {
             return Ok(false);
         }
         // Where queues go on that have nothing behind it is known from the next checkpoint only.
@@ -246,8 +293,7 @@ impl Reclaimer {
         // What was appended again has to be as safe as what goes.
         self.flusher.sync_to(log.written()).await?;
         let starts = self.starts_from(&next).await?;
-        self.remove(segment, starts, retention, why, pressure)
-            .await?;
+        self.remove(segment, starts, why).await?;
         Ok(true)
     }
 
@@ -255,9 +301,7 @@ impl Reclaimer {
         &self,
         segment: Arc<Segment>,
         starts: Vec<(Arc<Queue>, u64)>,
-        retention: &Retention,
         why: Why,
-        pressure: Pressure,
     ) -> io::Result<()> {
         let base = segment.base();
         let (layout, store) = (self.layout.clone(), self.store.clone());
@@ -283,20 +327,13 @@ impl Reclaimer {
             segments_left = self.store.log().segments().load().items().len(),
             "an old log file is removed"
         );
-        let longest = Duration::from_millis(retention.unlink_after_ms);
-        if remove::unused(&segment, hot.as_ref(), longest).await {
-            if hot.is_some() {
-                offload("unmap an old log file", move || drop(hot)).await;
-            }
-            drop(segment);
-            remove::give_back(gone, retention.bytes_per_second(pressure)).await
-        } else {
-            tracing::warn!(
-                segment = base,
-                "an old log file is still being read; its space comes back when that ends"
-            );
-            remove::unlink(gone).await
-        }
+        self.leaving.push(Gone {
+            path: gone,
+            bytes: segment.bytes(),
+            held: Some(Held { segment, hot }),
+            since: reactor::now(),
+        });
+        Ok(())
     }
 
     /// The first offset of every queue once `oldest` is the oldest segment.
@@ -329,17 +366,22 @@ impl Reclaimer {
         Ok(starts.await)
     }
 
-    async fn remove_leftovers(&self, retention: &Retention, pressure: Pressure) {
-        let rate = retention.bytes_per_second(pressure);
-        let removed = async {
-            for path in remove::leftovers(&self.layout).await? {
-                tracing::info!(path = %path.display(), "removing what is left of an old log file");
-                remove::give_back(path, rate).await?;
+    async fn remove_leftovers(&self) {
+        let leftovers = match remove::leftovers(&self.layout).await {
+            Ok(leftovers) => leftovers,
+            Err(error) => {
+                tracing::warn!(%error, "what is left of old log files cannot be removed");
+                return;
             }
-            Ok::<(), io::Error>(())
         };
-        if let Err(error) = removed.await {
-            tracing::warn!(%error, "what is left of old log files cannot be removed");
+        for (path, bytes) in leftovers {
+            tracing::info!(path = %path.display(), "removing what is left of an old log file");
+            self.leaving.push(Gone {
+                path,
+                held: None,
+                bytes,
+                since: reactor::now(),
+            });
         }
     }
 
@@ -363,19 +405,39 @@ impl Reclaimer {
     }
 }
 
-/// How full the least used log disk is, or the one of tables and indexes if that is fuller. Blocks.
-fn measure(layout: &Layout) -> io::Result<Space> {
-    let used_percent = |dir: &std::path::Path| {
-        let (used, available) = (fs::used_bytes(dir)?, fs::free_bytes(dir)?);
-        Ok::<u8, io::Error>(policy::used_percent(used, available))
-    };
-    let mut least = 100;
-    for dir in layout.log_dirs() {
-        least = least.min(used_percent(dir)?);
+/// How full the least used log disk is, or the one of tables and indexes if that is fuller; new segments pass over those
+/// without room. `leaving`: for each log directory the bytes that are on their way back. Blocks.
+fn measure(layout: &Layout, leaving: &[u64], no_room_above: u8) -> io::Result<Space> {
+    let space =
+        |dir: &std::path::Path| Ok::<_, io::Error>((fs::used_bytes(dir)?, fs::free_bytes(dir)?));
+    let (mut least, mut least_soon) = (100, 100);
+    let mut full = Vec::with_capacity(leaving.len());
+    for (dir, &leaving) in layout.log_dirs().iter().zip(leaving) {
+        let (used, available) = space(dir)?;
+        let percent = policy::used_percent(used, available);
+        full.push(percent > no_room_above);
+        least = least.min(percent);
+        let soon = policy::used_percent(
+            used.saturating_sub(leaving),
+            available.saturating_add(leaving.min(used)),
+        );
+        least_soon = least_soon.min(soon);
     }
+    layout.set_full(full.into_iter());
+    let (used, available) = space(layout.root())?;
+    let of_tables = policy::used_percent(used, available);
+    // Where it is the same disk, what comes back counts here as well.
+    let returns = leaving.iter().sum::<u64>().min(used);
+    let returns = if layout.log_dirs().len() == 1 && least == of_tables {
+        returns
+    } else {
+        0
+    };
+    let of_tables_soon = policy::used_percent(used - returns, available.saturating_add(returns));
     Ok(Space {
-        used_percent: least.max(used_percent(layout.root())?),
-        available_bytes: fs::free_bytes(layout.root())?,
+        used_percent: least.max(of_tables),
+        soon_percent: least_soon.max(of_tables_soon),
+        available_bytes: available,
     })
 }
 

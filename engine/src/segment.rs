@@ -74,15 +74,24 @@ impl Segment {
 
     /// Makes the file of a new segment, zeroed and of its full size, and opens it hot. Blocks.
     pub fn create(layout: &Layout, base: u64, bytes: u64, medium: &Medium) -> io::Result<Segment> {
-        let spare = Segment::allocate(layout, base, bytes)?;
-        spare.sync_blocking()?;
-        Segment::install(layout, base, bytes, medium)
+        let mut refused = None;
+        for dir in layout.dirs_for(base) {
+            let created = Segment::allocate(layout, dir, base, bytes).and_then(|spare| {
+                spare.sync_blocking()?;
+                Segment::install(layout, dir, base, bytes, medium)
+            });
+            match created {
+                Err(error) if is_out_of_space(&error) => refused = refused.or(Some(error)),
+                other => return other,
+            }
+        }
+        Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
     }
 
     /// The first step of [`Segment::create`]: the file under another name, so that the log directory never holds
     /// one of a wrong size. It has to be synced before the next step. Blocks.
-    pub fn allocate(layout: &Layout, base: u64, bytes: u64) -> io::Result<File> {
-        let spare = layout.spare(base);
+    pub fn allocate(layout: &Layout, dir: usize, base: u64, bytes: u64) -> io::Result<File> {
+        let (_, spare) = layout.segment_in(dir, base);
         let options = OpenOptions {
             read: true,
             write: true,
@@ -99,10 +108,16 @@ impl Segment {
     }
 
     /// The last step of [`Segment::create`]: gives the file its name and opens it. Blocks.
-    pub fn install(layout: &Layout, base: u64, bytes: u64, medium: &Medium) -> io::Result<Segment> {
-        let path = layout.segment(base);
-        fs::rename(&layout.spare(base), &path)?;
-        fs::sync_dir(layout.log_dir_of(base))?;
+    pub fn install(
+        layout: &Layout,
+        dir: usize,
+        base: u64,
+        bytes: u64,
+        medium: &Medium,
+    ) -> io::Result<Segment> {
+        let (path, spare) = layout.segment_in(dir, base);
+        fs::rename(&spare, &path)?;
+        fs::sync_dir(&layout.log_dirs()[dir])?;
         let segment = Segment::open(&path, base, bytes, medium)?;
         segment.warm()?;
         Ok(segment)
@@ -221,4 +236,12 @@ impl Segment {
     pub fn retire(&self) -> Option<Arc<Hot>> {
         self.hot.swap(None)
     }
+}
+
+/// Whether there may be room in another log directory.
+pub fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

@@ -88,7 +88,8 @@ impl Writer {
             reactor::spawn("keep the queue index", keeper.clone().run()),
             reactor::spawn("keep the key index", keeper.keys().clone().run()),
             reactor::spawn("hear queries", keeper.keys().clone().listen()),
-            reactor::spawn("reclaim", reclaimer.run()),
+            reactor::spawn("reclaim", reclaimer.clone().run()),
+            reactor::spawn("give old log back", reclaimer.give_back()),
             reactor::spawn(
                 "make missing queue indexes",
                 recovery::rebuild_missing(store.clone()),

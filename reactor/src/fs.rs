@@ -70,7 +70,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Replaces a whole file so that a crash leaves the old or the new content, never a mixture. The new content is written
-/// beside it (`.tmp`) and synced, the old one is kept as `.bak`.
+/// beside it (`.tmp`) and synced, the old one is kept as `.bak`. Mode, owner and links stay as they are.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match core::sim() {
         Some(core) => sim::fs::replace(&core, path, bytes),
@@ -83,6 +83,14 @@ pub fn is_mount_point(directory: &Path) -> bool {
     match core::sim() {
         Some(_) => false, // one disk per node
         None => disk::is_mount_point(directory),
+    }
+}
+
+/// When the file's content was last changed, by the clock on the wall. Simulated disks do not know.
+pub fn modified_ms(path: &Path) -> io::Result<i64> {
+    match core::sim() {
+        Some(_) => Err(io::ErrorKind::Unsupported.into()),
+        None => disk::modified_ms(path),
     }
 }
 
@@ -168,6 +176,26 @@ mod tests {
             list(directory.path()).unwrap(),
             ["table.json", "table.json.bak"]
         );
+    }
+
+    #[test]
+    fn replace_keeps_a_link_and_who_may_read_the_file() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (
+            directory.path().join("real.conf"),
+            directory.path().join("broker.conf"),
+        );
+        fs::write(&real, "password=one").unwrap();
+        symlink("real.conf", &link).unwrap();
+        for mode in [0o600, 0o640] {
+            fs::set_permissions(&real, fs::Permissions::from_mode(mode)).unwrap();
+            replace(&link, format!("password={mode}").as_bytes()).unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+            assert_eq!(read(&real).unwrap(), format!("password={mode}").as_bytes());
+            let now = fs::metadata(&real).unwrap().permissions().mode();
+            assert_eq!(now & 0o777, mode);
+        }
     }
 
     #[test]

@@ -198,6 +198,9 @@ impl Broker {
             Ok(()) => closed.await,
             Err(_) => None,
         };
+        if let Some(Ok(())) = &closed {
+            self.coordinator.log_is_closed().await;
+        }
         if let Some(name_server) = self.name_server {
             name_server.stop().await;
         }

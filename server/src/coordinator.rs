@@ -59,6 +59,8 @@ pub struct Tables {
     pub offsets: Offsets,
     pub clients: Clients,
     pub locks: QueueLocks,
+    /// Of topics that were deleted while they had messages.
+    pub starts: orphans::Starts,
 }
 
 /// Lives on the core of shard 0.
@@ -75,6 +77,7 @@ pub struct Coordinator {
     tables: RefCell<Tables>,
     journal: Journal,
     unsaved: saving::Unsaved,
+    delay_held: saving::HeldDelay,
     config_dir: PathBuf,
     deleted: saving::DeletedTopics,
     /// Where a change of the settings is written back to.
@@ -103,6 +106,7 @@ impl Coordinator {
             tables: RefCell::new(loaded.tables),
             journal: loaded.journal,
             unsaved: saving::Unsaved::default(),
+            delay_held: saving::HeldDelay::default(),
             config_dir: loaded.config_dir,
             deleted: loaded.deleted,
             config_file,
@@ -204,6 +208,11 @@ impl Coordinator {
         self.stopped.set(true);
         self.outgoing.send_all().await;
         saving::everything(self).await;
+    }
+
+    /// Once the log is closed, and only if that went well.
+    pub async fn log_is_closed(&self) {
+        saving::delay_at_last(self).await;
     }
 
     pub fn config_file(&self) -> Option<PathBuf> {
@@ -323,6 +332,14 @@ impl Coordinator {
         let snapshot = self.tables().groups.snapshot();
         self.shared.groups.publish(snapshot);
         self.unsaved.mark();
+    }
+
+    /// Nobody is shown the messages of a topic that is gone, whoever makes one of that name again. What is to be kept.
+    pub fn hide_messages(&self, topic: String) -> Entry {
+        let starts = self.shared.store.hide_messages(&topic);
+        let mut tables = self.tables();
+        tables.starts.insert(topic.clone(), starts.clone());
+        Entry::TopicEmptied { topic, starts }
     }
 
     pub fn locks_changed(&self) {

@@ -8,6 +8,9 @@ const EXPIRE_ABOVE_PERCENT: (u8, u8) = (10, 95);
 const FORCE_ABOVE_PERCENT: (u8, u8) = (30, 85);
 const REFUSE_ABOVE_PERCENT: (u8, u8) = (35, 90);
 
+/// A message that says it is from further in the future was stored while the clock was wrong.
+const CLOCK_AHEAD_MAX_MS: i64 = 24 * 3_600_000;
+
 /// What is kept, and for how long. Replaced whole while the store runs (`Store::set_retention`).
 #[derive(Clone, Debug)]
 pub struct Retention {
@@ -104,6 +107,12 @@ impl Retention {
         }
     }
 
+    /// Above this much used, a disk gets no new segment as long as another one has room.
+    pub fn force_percent(&self) -> u8 {
+        let (low, high) = FORCE_ABOVE_PERCENT;
+        self.force_above_percent.clamp(low, high)
+    }
+
     /// What segments may go for now; `None` if none may.
     pub fn why(&self, pressure: Pressure, asked: bool, now_ms: i64) -> Option<Why> {
         if pressure >= Pressure::Force && self.may_force {
@@ -122,6 +131,19 @@ impl Retention {
     /// Whether a segment whose last message was stored at `last_ms` may go for this reason.
     pub fn permits(&self, why: Why, last_ms: i64, now_ms: i64) -> bool {
         why == Why::Space || now_ms >= last_ms.saturating_add(self.keep_ms)
+    }
+
+    /// When the last message of a segment was stored, as far as that can be believed: store times never decrease, so a
+    /// clock that was once far ahead would otherwise keep all that follows until then.
+    pub fn stored_ms(
+        last_ms: i64,
+        now_ms: i64,
+        file_changed_ms: impl FnOnce() -> Option<i64>,
+    ) -> i64 {
+        if last_ms <= now_ms.saturating_add(CLOCK_AHEAD_MAX_MS) {
+            return last_ms;
+        }
+        file_changed_ms().map_or(last_ms, |changed_ms| changed_ms.min(last_ms))
     }
 
     /// How fast space is given back; `None`: as fast as the disk can.
@@ -204,6 +226,17 @@ mod tests {
         retention.may_force = false;
         let why = retention.why(Pressure::Refuse, false, 0);
         assert_eq!(why, Some(Why::ExpiredAndTight));
+    }
+
+    #[test]
+    fn a_time_far_in_the_future_is_not_believed() {
+        let stored =
+            |last_ms, changed_ms| Retention::stored_ms(last_ms, 1_000 * HOUR_MS, || changed_ms);
+        let (soon, far) = (1_020 * HOUR_MS, 9_000 * HOUR_MS);
+        assert_eq!(stored(7, Some(9)), 7);
+        assert_eq!(stored(soon, Some(9)), soon);
+        assert_eq!(stored(far, Some(9)), 9);
+        assert_eq!(stored(far, None), far);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! lose its file below it: shortening waits until nobody uses the segment any more.
 
 use crate::layout::{Layout, segment_name};
-use crate::segment::{Hot, Segment};
 use reactor::{File, OpenOptions, fs, offload};
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,20 +17,19 @@ const SLICE_BYTES_MAX: u64 = 64 << 20;
 /// A small file is not worth fewer slices.
 const SLICES_MIN: u64 = 4;
 const PAGE_BYTES: u64 = 4096;
-/// How often it is looked whether the last user has gone.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// Moves the segment's file out of its log directory, durably. Its readers keep it open. Blocks.
+/// Moves the segment's file out of its log directory, durably. Its readers keep it open. May be tried again after a
+/// failure: a file that was moved and not synced is found where it is. Blocks.
 pub fn take_out(layout: &Layout, base: u64) -> io::Result<PathBuf> {
     let name = segment_name(base);
     // Not always where it would be made today: directories are added and change places.
     for (log_dir, spare_dir) in layout.log_dirs().iter().zip(layout.spare_dirs()) {
         let path = log_dir.join(&name);
-        if !fs::exists(&path) {
+        let gone = Layout::gone(spare_dir, base);
+        if fs::exists(&path) {
+            fs::rename(&path, &gone)?;
+        } else if !fs::exists(&gone) {
             continue;
         }
-        let gone = Layout::gone(spare_dir, base);
-        fs::rename(&path, &gone)?;
         fs::sync_dir(log_dir)?;
         fs::sync_dir(spare_dir)?;
         return Ok(gone);
@@ -53,31 +52,24 @@ pub fn remove_companions(layout: &Layout, base: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Resumes when nobody but the caller has the segment or its memory, or after `longest`. Says whether that is so.
-pub async fn unused(segment: &Arc<Segment>, hot: Option<&Arc<Hot>>, longest: Duration) -> bool {
-    let latest = reactor::now() + longest;
-    loop {
-        let is_free = segment.is_unused(hot);
-        if is_free || reactor::now() >= latest {
-            return is_free;
-        }
-        reactor::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Gives the file's space back, at most so many bytes a second.
-pub async fn give_back(path: PathBuf, bytes_per_second: Option<u64>) -> io::Result<()> {
-    let mut left = {
+/// Gives the file's space back, at most so many bytes a second, and says in `left` what has yet to come.
+pub async fn give_back(
+    path: PathBuf,
+    left: &Cell<u64>,
+    bytes_per_second: &impl Fn() -> Option<u64>,
+) -> io::Result<()> {
+    let bytes = {
         let path = path.clone();
         offload("look at an old log file", move || open(&path)?.len()).await?
     };
-    let slice = slice_bytes(left);
-    while left > slice {
-        left -= slice;
-        let path = path.clone();
-        let shorten = move || open(&path)?.set_len(left);
+    left.set(bytes);
+    let slice = slice_bytes(bytes);
+    while left.get() > slice {
+        let (path, shorter) = (path.clone(), left.get() - slice);
+        let shorten = move || open(&path)?.set_len(shorter);
         offload("shorten an old log file", shorten).await?;
-        if let Some(rate) = bytes_per_second {
+        left.set(shorter);
+        if let Some(rate) = bytes_per_second() {
             reactor::sleep(Duration::from_secs_f64(slice as f64 / rate as f64)).await;
         }
     }
@@ -89,8 +81,8 @@ pub async fn unlink(path: PathBuf) -> io::Result<()> {
     offload("remove an old log file", move || fs::remove_file(&path)).await
 }
 
-/// What a process that was killed did not come to give back.
-pub async fn leftovers(layout: &Arc<Layout>) -> io::Result<Vec<PathBuf>> {
+/// What a process that was killed did not come to give back, and how many bytes each has.
+pub async fn leftovers(layout: &Arc<Layout>) -> io::Result<Vec<(PathBuf, u64)>> {
     let layout = layout.clone();
     let list = move || {
         let mut found = Vec::new();
@@ -101,7 +93,11 @@ pub async fn leftovers(layout: &Arc<Layout>) -> io::Result<Vec<PathBuf>> {
         }
         found.sort();
         found.dedup();
-        Ok(found)
+        let with_bytes = found.into_iter().map(|path| {
+            let bytes = open(&path)?.len()?;
+            Ok((path, bytes))
+        });
+        with_bytes.collect()
     };
     offload("look for old log files", list).await
 }
@@ -124,6 +120,22 @@ fn slice_bytes(file_bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_was_taken_out_and_not_synced_is_taken_out_again() {
+        let root = tempfile::tempdir().expect("a directory");
+        let layout = Layout::new(&crate::Config::for_root(root.path()));
+        for dir in [&layout.log_dirs()[0], &layout.spare_dirs()[0]] {
+            std::fs::create_dir_all(dir).expect("a directory");
+        }
+        std::fs::write(layout.segment(0), "log").expect("a file");
+        let gone = take_out(&layout, 0).expect("it is there");
+        assert_eq!(take_out(&layout, 0).expect("still known"), gone);
+        assert!(!layout.segment(0).exists() && gone.exists());
+        std::fs::remove_file(&gone).expect("there");
+        let missing = take_out(&layout, 0).map_err(|error| error.kind());
+        assert_eq!(missing, Err(io::ErrorKind::NotFound));
+    }
 
     #[test]
     fn files_are_given_back_in_slices_of_whole_pages() {

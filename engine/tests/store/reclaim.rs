@@ -224,6 +224,44 @@ fn what_a_reader_holds_stays_as_it_is_until_it_lets_go() {
     });
 }
 
+#[test]
+fn a_reader_that_lets_nothing_go_holds_up_no_other_segment() {
+    on_sim(6, |root| async move {
+        let mut config = config(&root);
+        config.hot_bytes = 192 << 10;
+        let broker = filled(config.clone()).await;
+        let queue = broker.store.find_queue("a", 0).expect("it was sent to");
+        let end = queue.max_offset();
+        // From the mappings of segments that are not among the newest two.
+        let mut held = Vec::new();
+        for back in [45, 60, 75] {
+            let (limits, mut gather) = (ReadLimits::default(), Gather::default());
+            let at = QueueOffset(end - back);
+            let found = read_at(&broker, &queue, at, &limits, &mut gather).await;
+            assert!(found_messages(found) > 0);
+            held.push(gather);
+        }
+        broker.store.set_retention(nothing_is_kept());
+        segments_left(&config, 2).await;
+        let gone = |names: Vec<String>| {
+            let left = names.iter().filter(|name| name.ends_with(".gone"));
+            left.count()
+        };
+        reactor::sleep(Duration::from_secs(5)).await;
+        let left = gone(fs::list(&root.join("orbit")).expect("the companions"));
+        assert!(
+            (1..=3).contains(&left),
+            "only what is held keeps its space: {left}"
+        );
+        drop(held);
+        reactor::sleep(Duration::from_secs(1)).await;
+        let left = gone(fs::list(&root.join("orbit")).expect("the companions"));
+        assert_eq!(left, 0);
+        check_starts(&broker).await;
+        broker.close().await;
+    });
+}
+
 fn found_messages(read: Read) -> usize {
     found(read).messages as usize
 }

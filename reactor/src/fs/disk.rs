@@ -6,10 +6,14 @@ use std::io::{self, Write};
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use super::with_suffix;
+
+/// Of a file's mode, what says who may do what.
+const MODE_BITS: u32 = 0o7777;
+const OWNER_BITS: u32 = 0o700;
 
 pub(super) fn list(directory: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
@@ -25,8 +29,11 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<String>> {
 }
 
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A link stays one: what it points to is replaced.
+    let target = fs::canonicalize(path);
+    let path = target.as_deref().unwrap_or(path);
     let fresh = with_suffix(path, ".tmp");
-    let mut file = File::create(&fresh)?;
+    let mut file = create_like(&fresh, fs::metadata(path).ok())?;
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
@@ -39,6 +46,29 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),
     }
+}
+
+/// An empty file that is as open to others as `old` is, before anything secret is in it.
+fn create_like(path: &Path, old: Option<fs::Metadata>) -> io::Result<File> {
+    let Some(old) = old else {
+        return File::create(path);
+    };
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mode = old.mode() & MODE_BITS;
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(mode & OWNER_BITS)
+        .open(path)?;
+    // Only the superuser may give files away; the group is often possible.
+    if fchown(&file, Some(old.uid()), Some(old.gid())).is_err() {
+        let _ = fchown(&file, None, Some(old.gid()));
+    }
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    Ok(file)
 }
 
 /// Unlocked when dropped, whoever else has the open file.
@@ -118,6 +148,12 @@ pub(super) fn is_mount_point(directory: &Path) -> bool {
         (Ok(own), Ok(parents)) => own != parents,
         _ => false,
     }
+}
+
+pub(super) fn modified_ms(path: &Path) -> io::Result<i64> {
+    let metadata = fs::metadata(path)?;
+    let ms = metadata.mtime_nsec() / 1_000_000;
+    Ok(metadata.mtime().saturating_mul(1_000).saturating_add(ms))
 }
 
 pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {

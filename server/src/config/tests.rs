@@ -157,3 +157,15 @@ fn a_running_broker_takes_live_settings_and_refuses_the_others() {
         Err(ChangeRefused::Invalid(_))
     ));
 }
+
+#[test]
+fn hours_may_end_with_a_separator() {
+    for (named, hours) in [("04;", 1 << 4), (";04;16;", 1 << 4 | 1 << 16)] {
+        let settings = settings(&[("deleteWhen", named)]);
+        assert_eq!(settings.retention.delete_hours, hours, "{named}");
+    }
+    for none in [";", "24", "4x"] {
+        let refused = Settings::from_pairs(&machine(), &[("deleteWhen", none)]);
+        assert!(refused.is_err(), "{none}");
+    }
+}

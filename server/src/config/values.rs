@@ -148,7 +148,11 @@ fn percent(value: &str) -> Option<u8> {
 
 /// One bit for each hour named.
 fn hours(value: &str) -> Option<u32> {
-    value.split(';').map(str::trim).try_fold(0, |hours, hour| {
+    let named = value.split(';').map(str::trim);
+    // What stands behind a last separator is nothing, as in RocketMQ.
+    let mut named = named.filter(|hour| !hour.is_empty()).peekable();
+    named.peek()?;
+    named.try_fold(0, |hours, hour| {
         let hour: u32 = hour.parse().ok()?;
         (hour < 24).then_some(hours | 1 << hour)
     })

@@ -9,6 +9,7 @@
 //! kept and tried again: only those who wait for them hear of it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -43,6 +44,11 @@ pub enum Durable {
 pub enum Entry {
     Topic(TopicConfig),
     TopicGone(String),
+    /// Gone, and where its queues begin if it is made again.
+    TopicEmptied {
+        topic: String,
+        starts: BTreeMap<u32, u64>,
+    },
     Group(SubscriptionGroupConfig),
     GroupGone(String),
 }
@@ -232,17 +238,21 @@ impl Journal {
 
     /// Turns to a new file. The older ones, which are answered, may go once tables that are taken from now on are saved.
     pub async fn turn(&self) -> io::Result<Vec<PathBuf>> {
-        let mut number = self.0.number.get();
         // An empty one need not be replaced, however often saving is tried.
         if self.0.target.borrow().end > 0 {
-            number += 1;
+            let number = self.0.number.get() + 1;
             let dir = self.0.dir.clone();
             let create = move || create(&dir, number);
             let file = reactor::offload("journal file", create).await?;
             self.0.number.set(number);
             *self.0.target.borrow_mut() = Target { file, end: 0 };
         }
-        let dir = self.0.dir.clone();
+        self.older().await
+    }
+
+    /// Those in front of the file that is written now.
+    pub async fn older(&self) -> io::Result<Vec<PathBuf>> {
+        let (dir, number) = (self.0.dir.clone(), self.0.number.get());
         let all = reactor::offload("journal list", move || files(&dir)).await?;
         Ok(all
             .into_iter()

@@ -4,13 +4,17 @@
 //! the topic again. But topics that were deleted have messages in the log as well, until these expire: their names are in
 //! `orbit/deleted-topics.json`, which is saved with the tables. What RocketMQ has left without a topic stays without one:
 //! it saves a topic before it takes messages for it, so there it was deleted.
+//!
+//! A topic that is deleted and made again begins without messages. Its queues go on counting where they were: an offset
+//! never names two messages, and no consumer that was away is ahead of its queue. Where they begin is in the same file,
+//! for as long as older messages are in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::Queue;
+use engine::{Queue, Store};
 use protocol::names::{self, DLQ_PREFIX, LMQ_PREFIX, RETRY_PREFIX};
 use protocol::permission::READ_WRITE;
 use reactor::fs;
@@ -28,6 +32,26 @@ pub struct Deleted {
     /// How far the log was RocketMQ's.
     pub rocketmqs_until: u64,
     pub topics: BTreeSet<String>,
+    /// By topic and queue: what is in front was deleted with the topic.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub starts: Starts,
+}
+
+pub type Starts = BTreeMap<String, BTreeMap<u32, u64>>;
+
+/// Hides again what was deleted, and forgets what has expired meanwhile. Where a power cut has taken more of a queue than was
+/// deleted, it begins at its end from now on.
+pub fn hide(starts: &mut Starts, store: &Store) {
+    starts.retain(|topic, queues| {
+        queues.retain(|&id, first| match store.start_queue_at(topic, id, *first) {
+            Some(now) => {
+                *first = now;
+                true
+            }
+            None => false,
+        });
+        !queues.is_empty()
+    });
 }
 
 /// None: nobody has said yet what was deleted. Blocks.

@@ -1,15 +1,16 @@
 //! Writing the tables under `config/`, off the coordinator's core.
 //!
 //! Topics and groups follow a change after a second (the journal holds it meanwhile), offsets every
-//! flushConsumerOffsetInterval, delay progress every flushDelayOffsetInterval. One save runs at a time: an older table never
-//! replaces a newer one.
+//! flushConsumerOffsetInterval, delay progress every flushDelayOffsetInterval and never ahead of the log. One save runs at a
+//! time: an older table never replaces a newer one.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use engine::{LogOffset, Store};
 use protocol::body::offsets::DelayOffsetTable;
 use protocol::body::subscription_group::SubscriptionGroupTable;
 use protocol::body::topic_config::{DataVersion, TopicConfigTable};
@@ -83,6 +84,7 @@ impl DeletedTopics {
         Deleted {
             rocketmqs_until: self.rocketmqs_until,
             topics: tables.topics.deleted().clone(),
+            starts: tables.starts.clone(),
         }
     }
 }
@@ -109,14 +111,15 @@ pub(super) async fn offsets(coordinator: Rc<Coordinator>) {
         reactor::sleep(Duration::from_millis(interval_ms)).await;
         save_offsets(&coordinator).await;
         let delay_interval = Duration::from_millis(settings.delay_offset_save_interval_ms);
-        if delay_saved.elapsed() >= delay_interval {
+        let newest = delay_saved.elapsed() >= delay_interval;
+        if newest {
             delay_saved = reactor::now();
-            save_delay(&coordinator).await;
         }
+        save_delay(&coordinator, newest).await;
     }
 }
 
-/// For the stop: all files are as the tables are, and no journal is left.
+/// For the stop: all files are as the tables are, and no journal is left. Delay progress follows the log: `delay_at_last`.
 pub(super) async fn everything(coordinator: &Coordinator) {
     coordinator.unsaved.changed.set(true);
     if save_tables(coordinator).await {
@@ -127,7 +130,6 @@ pub(super) async fn everything(coordinator: &Coordinator) {
         }
     }
     save_offsets(coordinator).await;
-    save_delay(coordinator).await;
 }
 
 /// True if nothing is left to be saved.
@@ -147,8 +149,12 @@ async fn save_tables(coordinator: &Coordinator) -> bool {
 }
 
 async fn try_save_tables(coordinator: &Coordinator) -> io::Result<()> {
-    // Lines of the older files are in the tables that are taken after this.
-    let older_journals = coordinator.journal.turn().await?;
+    // Lines of the older files are in the tables that are taken after this. While nothing can be saved there is one more
+    // file for each try otherwise.
+    let older_journals = match coordinator.unsaved.failing.get() {
+        false => coordinator.journal.turn().await?,
+        true => coordinator.journal.older().await?,
+    };
     let (topics, groups, deleted) = {
         let tables = coordinator.tables();
         let topics = (tables.topics.snapshot(), tables.topics.version());
@@ -198,24 +204,70 @@ async fn save_offsets(coordinator: &Coordinator) {
     coordinator.unsaved.end();
 }
 
-async fn save_delay(coordinator: &Coordinator) {
-    coordinator.unsaved.begin().await;
-    if let Some(table) = coordinator.delay.take_changed(reactor::wall_ms()) {
-        let path = coordinator.config_dir.join(state::DELAY_OFFSETS);
-        let saved = write_delay(path, table).await;
-        coordinator.unsaved.note("delay offsets", &saved);
-        if saved.is_err() {
-            coordinator.delay.mark_changed();
+/// Progress that must not be saved before the log is as far: after a power cut a message that counts as delivered would be
+/// gone.
+#[derive(Default)]
+pub struct HeldDelay {
+    held: RefCell<Option<(DelayOffsetTable, LogOffset)>>,
+}
+
+impl HeldDelay {
+    /// What is held, or else what `newest` makes, as soon as the log has what it says.
+    fn take(
+        &self,
+        store: &Store,
+        newest: impl FnOnce() -> Option<DelayOffsetTable>,
+    ) -> Option<DelayOffsetTable> {
+        let mut held = self.held.borrow_mut();
+        if held.is_none() {
+            // What was delivered until now lies below what readers see.
+            *held = newest().map(|table| (table, store.written()));
         }
+        let is_safe = held
+            .as_ref()
+            .is_some_and(|(_, needs)| store.flushed() >= *needs);
+        if !is_safe {
+            return None;
+        }
+        held.take().map(|(table, _)| table)
+    }
+}
+
+/// Saves what was held back and may be saved now; if `newest`, also takes what has changed since.
+async fn save_delay(coordinator: &Coordinator, newest: bool) {
+    coordinator.unsaved.begin().await;
+    let store = &coordinator.shared.store;
+    let take = || {
+        let changed = newest.then(|| coordinator.delay.take_changed(reactor::wall_ms()));
+        changed.flatten()
+    };
+    if let Some(table) = coordinator.delay_held.take(store, take) {
+        write_delay(coordinator, table).await;
     }
     coordinator.unsaved.end();
 }
 
-async fn write_delay(path: PathBuf, table: DelayOffsetTable) -> io::Result<()> {
-    reactor::offload("save delay offsets", move || {
+/// For the stop, once the log is closed: all of it is durable.
+pub(super) async fn delay_at_last(coordinator: &Coordinator) {
+    coordinator.unsaved.begin().await;
+    let held = coordinator.delay_held.held.take().map(|(table, _)| table);
+    let newest = coordinator.delay.take_changed(reactor::wall_ms());
+    if let Some(table) = newest.or(held) {
+        write_delay(coordinator, table).await;
+    }
+    coordinator.unsaved.end();
+}
+
+async fn write_delay(coordinator: &Coordinator, table: DelayOffsetTable) {
+    let path = coordinator.config_dir.join(state::DELAY_OFFSETS);
+    let saved = reactor::offload("save delay offsets", move || {
         fs::replace(&path, &json::to_vec_pretty(&table))
     })
-    .await
+    .await;
+    coordinator.unsaved.note("delay offsets", &saved);
+    if saved.is_err() {
+        coordinator.delay.mark_changed();
+    }
 }
 
 pub fn topic_table(table: &TopicTable, version: DataVersion) -> TopicConfigTable {

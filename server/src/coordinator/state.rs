@@ -74,6 +74,7 @@ pub fn load(settings: &Settings, store: &Store) -> io::Result<Loaded> {
         offsets: Offsets::default(),
         clients: Clients::default(),
         locks: QueueLocks::default(),
+        starts: orphans::Starts::default(),
     };
     if let Some(saved) = read(&config_dir.join(TOPICS))? {
         tables.topics.restore(saved);
@@ -85,16 +86,22 @@ pub fn load(settings: &Settings, store: &Store) -> io::Result<Loaded> {
         tables.offsets.restore(saved);
     }
     let delay_offsets = read(&config_dir.join(DELAY_OFFSETS))?.unwrap_or_default();
+    let deleted = saving::DeletedTopics {
+        path: journal_dir.join(orphans::DELETED_TOPICS),
+        rocketmqs_until: store.rocketmqs_until().0,
+    };
+    let saved = orphans::read(&deleted.path);
+    tables.starts = saved
+        .as_ref()
+        .map(|saved| saved.starts.clone())
+        .unwrap_or_default();
     let entries = journal::replay(&journal_dir)?;
     let replayed = !entries.is_empty();
     for entry in entries {
         apply(&mut tables, entry);
     }
-    let deleted = saving::DeletedTopics {
-        path: journal_dir.join(orphans::DELETED_TOPICS),
-        rocketmqs_until: store.rocketmqs_until().0,
-    };
-    let made_again = find_orphans(&mut tables, store, &deleted);
+    orphans::hide(&mut tables.starts, store);
+    let made_again = find_orphans(&mut tables, store, saved.as_ref(), &deleted);
     let durable = match settings.sync_flush {
         true => Durable::OnDisk,
         false => Durable::InKernel,
@@ -114,18 +121,18 @@ pub fn load(settings: &Settings, store: &Store) -> io::Result<Loaded> {
 fn find_orphans(
     tables: &mut Tables,
     store: &Store,
+    saved: Option<&orphans::Deleted>,
     deleted: &saving::DeletedTopics,
 ) -> Vec<String> {
-    let saved = orphans::read(&deleted.path);
     let made_again = orphans::make_again(
         tables,
         &orphans::with_messages(&store.queues()),
-        saved.as_ref(),
+        saved,
         deleted.rocketmqs_until,
         reactor::wall_ms(),
     );
     let now = deleted.of(tables);
-    if saved.as_ref() != Some(&now)
+    if saved != Some(&now)
         && let Err(error) = orphans::write(&deleted.path, &now)
     {
         // The next save has it. Until then a power cut leaves topics without an entry as they are.
@@ -140,11 +147,10 @@ fn apply(tables: &mut Tables, entry: Entry) {
         Entry::Topic(config) => {
             tables.topics.put(config, now_ms);
         }
-        Entry::TopicGone(topic) => {
-            tables.topics.remove(&topic, now_ms);
-            // The table may have been saved without it, and the list of those that are gone not yet.
-            tables.topics.set_deleted(&topic);
-            tables.offsets.remove_topic(&topic);
+        Entry::TopicGone(topic) => topic_gone(tables, &topic, now_ms),
+        Entry::TopicEmptied { topic, starts } => {
+            topic_gone(tables, &topic, now_ms);
+            tables.starts.insert(topic, starts);
         }
         Entry::Group(config) => {
             tables.groups.put(config, now_ms);
@@ -153,6 +159,13 @@ fn apply(tables: &mut Tables, entry: Entry) {
             tables.groups.remove(&group, now_ms);
         }
     }
+}
+
+fn topic_gone(tables: &mut Tables, topic: &str, now_ms: i64) {
+    tables.topics.remove(topic, now_ms);
+    // The table may have been saved without it, and the list of those that are gone not yet.
+    tables.topics.set_deleted(topic);
+    tables.offsets.remove_topic(topic);
 }
 
 fn read<T: Body>(path: &Path) -> io::Result<Option<T>> {

@@ -110,6 +110,8 @@ impl Mover {
                 }
             };
             let mut rest = records.as_slice();
+            // For each message that is appended: where the level is once it is.
+            let mut added = Vec::new();
             let mut next = at.0;
             let mut is_above = false;
             while !rest.is_empty() && appender.bytes_len() < BATCH_BYTES_MAX {
@@ -129,14 +131,20 @@ impl Mover {
                 };
                 bytes += view.bytes.len() as u64;
                 appender.add(&target, 0, &timed::draft(&view, &Cow::Owned(properties)));
+                added.push(next);
             }
             if rest.is_empty() && !is_above {
                 next = behind; // Damaged messages are not among the records.
             }
-            for result in self.gate.append(&mut appender).await? {
+            // What was appended is not appended again, whatever becomes of what is behind it.
+            for (behind, result) in added
+                .into_iter()
+                .zip(self.gate.append(&mut appender).await?)
+            {
                 if let Some(problem) = Interrupted::of(&result) {
                     return Err(problem);
                 }
+                self.progress.set(level.level, behind);
             }
             self.progress.set(level.level, next);
             if is_above {

@@ -240,3 +240,73 @@ fn a_disk_that_takes_nothing_does_not_keep_a_new_group_from_reading_and_gets_the
         });
     }
 }
+
+#[test]
+fn a_topic_that_is_deleted_and_made_again_begins_without_messages_and_goes_on_counting() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        for _ in 0..3 {
+            peer.send("t", "", b"old").await;
+        }
+        delete(&mut peer, "t").await;
+        peer.make_topic("t", 1).await;
+        assert_eq!(bounds(&mut peer, "t").await, (3, 3));
+        peer.send("t", "", b"new").await;
+        assert_eq!(bounds(&mut peer, "t").await, (3, 4));
+    });
+    for orderly in [false, true] {
+        match orderly {
+            true => cluster.stop_broker(),
+            false => cluster.kill_broker(),
+        }
+        cluster.start_broker();
+        cluster.clients(|| async {
+            let mut peer = Peer::connect().await;
+            assert_eq!(
+                bounds(&mut peer, "t").await,
+                (3, 4),
+                "what is deleted stays so"
+            );
+        });
+    }
+}
+
+#[test]
+fn a_power_cut_behind_a_deletion_hides_nothing_that_is_sent_after_it() {
+    let mut cluster = Cluster::start(&[("flushCommitLogThoroughInterval", "60000")]);
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        for _ in 0..3 {
+            peer.send("t", "", b"old").await;
+        }
+        delete(&mut peer, "t").await;
+        reactor::sleep(SAVED).await;
+    });
+    cluster.cut_power();
+    cluster.start_broker();
+    let before = cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        let (first, end) = bounds(&mut peer, "t").await;
+        assert_eq!(first, end, "what the disk still has is deleted");
+        peer.send("t", "", b"new").await;
+        (first, end + 1)
+    });
+    for _ in 0..2 {
+        cluster.kill_broker();
+        cluster.start_broker();
+        let now = cluster.clients(|| async { bounds(&mut Peer::connect().await, "t").await });
+        assert_eq!(now, before);
+    }
+}
+
+/// Where the first queue begins and ends.
+async fn bounds(peer: &mut Peer, topic: &str) -> (i64, i64) {
+    let fields = [("topic", Value::Str(topic)), ("queueId", Value::I32(0))];
+    let answer = peer.ask(request::GET_MIN_OFFSET, &fields, &[]).await;
+    let first = answer.field("offset").parse().expect("a number");
+    (first, peer.max_offset(topic, 0).await)
+}

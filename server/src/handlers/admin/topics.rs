@@ -114,7 +114,8 @@ fn keep(
     })
 }
 
-/// 215: the topic and its offsets are forgotten. Its messages stay in the log until they expire.
+/// 215: the topic and its offsets are forgotten, and its messages are shown to nobody any more, though they stay in the log
+/// until they expire.
 pub fn delete(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
     let topic = Topic::from(command)?.topic.into_owned();
     if topic.trim().is_empty() {
@@ -131,8 +132,10 @@ pub fn delete(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
     if tables.topics.remove(&topic, reactor::wall_ms()).is_none() {
         return Ok(Answer::ok().into());
     }
+    drop(tables);
     tracing::info!(topic, peer = %caller.peer, "topic deleted");
-    Ok(keep(coordinator, Vec::new(), Entry::TopicGone(topic)))
+    let entry = coordinator.hide_messages(topic);
+    Ok(keep(coordinator, Vec::new(), entry))
 }
 
 /// 351
