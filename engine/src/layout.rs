@@ -35,6 +35,8 @@ const ROCKETMQS_OWN: [&str; 7] = [
     "batchconsumequeue",
     "index",
     "checkpoint",
+    "timerwheel",
+    "timerlog",
 ];
 const INDEX_SUFFIX: &str = ".index";
 const PART_SUFFIX: &str = ".part";
