@@ -30,6 +30,7 @@ use crate::received::Received;
 
 pub use self::lite::{LitePullConsumer, LitePullConsumerBuilder};
 pub use self::options::{ConsumeFrom, PushConsumerBuilder};
+pub(crate) use self::pull::Pull;
 pub use self::pull_consumer::{PullConsumer, PullConsumerBuilder, PullStatus, Pulled};
 pub use self::push::PushConsumer;
 pub use self::rebalance::Allocation;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::namespace::Namespace;
 use crate::received::Received;
 
-pub(super) struct Pull<'a> {
+pub(crate) struct Pull<'a> {
     pub group: &'a str,
     pub queue: &'a MessageQueue,
     pub subscription: &'a SubscriptionData,
@@ -31,7 +31,7 @@ pub(super) struct Pull<'a> {
 
 /// What a pull found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     Messages,
     /// Nothing new in time.
     Nothing,
@@ -42,7 +42,7 @@ pub(super) enum Found {
 }
 
 /// An answer whose fields are known to be there.
-pub(super) struct Page {
+pub(crate) struct Page {
     pub found: Found,
     pub told: PullAnswer,
     answer: Answer,

@@ -34,6 +34,18 @@ pub enum PullStatus {
     OffsetIllegal,
 }
 
+impl PullStatus {
+    pub(crate) fn of(found: Found, none_wanted: bool) -> PullStatus {
+        match found {
+            Found::Messages if none_wanted => PullStatus::NoMatchedMessage,
+            Found::Messages => PullStatus::Found,
+            Found::Nothing => PullStatus::NoNewMessage,
+            Found::NothingWanted => PullStatus::NoMatchedMessage,
+            Found::Elsewhere => PullStatus::OffsetIllegal,
+        }
+    }
+}
+
 /// What a pull brought. Offsets are counted in messages of the queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pulled {
@@ -218,15 +230,8 @@ impl PullConsumer {
         };
         let page = pull.ask(&connection).await?;
         let messages = pull.unpack(&page, &self.member.session.settings.namespace)?;
-        let status = match page.found {
-            Found::Messages if messages.is_empty() => PullStatus::NoMatchedMessage,
-            Found::Messages => PullStatus::Found,
-            Found::Nothing => PullStatus::NoNewMessage,
-            Found::NothingWanted => PullStatus::NoMatchedMessage,
-            Found::Elsewhere => PullStatus::OffsetIllegal,
-        };
         Ok(Pulled {
-            status,
+            status: PullStatus::of(page.found, messages.is_empty()),
             messages,
             next_offset: page.told.next_offset,
             min_offset: page.told.min_offset,
