@@ -45,7 +45,7 @@ pub use config::{
 };
 pub use key_index::{KeyAnswer, KeyKind, KeyQuery};
 pub use queue::Queue;
-pub use read::{Cold, Found, Read, ReadLimits};
+pub use read::{Accept, Cold, Found, Read, ReadLimits};
 pub use reclaim::{Ask, Pressure, Retention};
 pub use recovery::Progress;
 pub use recovery::files::segment_bytes as found_segment_bytes;

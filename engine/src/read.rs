@@ -5,9 +5,13 @@
 //! message is always taken, then count and bytes are bounded, tighter for what is not in memory. What lies
 //! behind the hot tail is handed back as [`Cold`] for [`Store::fetch`](crate::Store::fetch).
 
+mod accept;
 pub mod blocks;
 mod fetch;
 mod gather;
+mod sift;
+
+pub use accept::Accept;
 
 use crate::queue::Queue;
 use crate::segment::{Hot, Memory, Segment};
@@ -86,13 +90,12 @@ pub struct Cold {
 
 impl Store {
     /// Adds the messages of `queue` from `offset` on to `into`, as far as they are hot. No I/O; never blocks.
-    /// `accept` is asked with each message's tag hash.
     pub fn read(
         &self,
         queue: &Queue,
         offset: QueueOffset,
         limits: &ReadLimits,
-        mut accept: impl FnMut(i32) -> bool,
+        mut accept: impl Accept,
         into: &mut Gather,
     ) -> Read {
         // The end first: whatever was counted in it is in the list and in its indexes by now.
@@ -210,7 +213,7 @@ fn pick_hot(
     queue: &Queue,
     end: u64,
     hot_from: u64,
-    accept: &mut impl FnMut(i32) -> bool,
+    accept: &mut impl Accept,
     into: &mut Gather,
 ) -> bool {
     let Some(run) = hot.index.run(queue.no()) else {
@@ -236,17 +239,27 @@ fn pick_hot(
                 break;
             }
         }
-        match picker.offer(entry.bytes, entry.tag_hash, true, &mut *accept) {
+        // The bytes of the record, for those who look at it and those who copy it.
+        let record = || match (&hot.memory, &pinned) {
+            (_, Some(pinned)) => pinned.bytes(base + position, entry.bytes as usize),
+            (Memory::Mapped(mapping), _) => {
+                let at = usize::try_from(position).expect("a position in a segment fits usize");
+                // SAFETY: it is a record below the queue's end, which nobody changes any more.
+                unsafe { mapping.bytes(at, entry.bytes as usize) }
+            }
+            (Memory::Window(_), None) => unreachable!("a window is pinned above"),
+        };
+        let wanted = |tag_hash| {
+            accept.by_hash(tag_hash) && (!accept.looks_at_records() || accept.by_record(record()))
+        };
+        match picker.offer(entry.bytes, entry.tag_hash, true, wanted) {
             Pick::Full => break,
             Pick::Skip => {}
             Pick::Take => {
                 used = true;
-                match &pinned {
-                    None => add_slice(into, source, position, entry.bytes),
-                    Some(pinned) => {
-                        let record = pinned.bytes(base + position, entry.bytes as usize);
-                        copy_slice(into, source, record);
-                    }
+                match &hot.memory {
+                    Memory::Mapped(_) => add_slice(into, source, position, entry.bytes),
+                    Memory::Window(_) => copy_slice(into, source, record()),
                 }
             }
         }

@@ -10,6 +10,7 @@ mod store {
     pub mod imported;
     pub mod keys;
     pub mod reclaim;
+    pub mod sifted;
     pub mod support;
     pub mod sync_flush;
     pub mod window;

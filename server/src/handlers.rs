@@ -175,7 +175,7 @@ fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>
     match command.code {
         request::HEART_BEAT => client::heartbeat(coordinator, caller, command),
         request::UNREGISTER_CLIENT => client::unregister(coordinator, caller, command),
-        request::CHECK_CLIENT_CONFIG => client::check(command),
+        request::CHECK_CLIENT_CONFIG => client::check(coordinator, command),
         request::GET_CONSUMER_LIST_BY_GROUP => members::of_group(coordinator, command),
         request::GET_CONSUMER_CONNECTION_LIST => members::consumers(coordinator, command),
         request::GET_PRODUCER_CONNECTION_LIST => members::producers(coordinator, command),

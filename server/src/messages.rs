@@ -14,7 +14,7 @@ use reactor::DetachedSocket;
 use reactor::mailbox::{Reply, Sender};
 
 use crate::config::Settings;
-use crate::filter::tags::TagFilter;
+use crate::filter::Filter;
 use crate::published::Published;
 use crate::request_inbox::RequestInbox;
 use crate::stats::Stats;
@@ -153,7 +153,7 @@ pub struct TopicSubscription {
     pub expression_type: String,
     /// The client's `subVersion`: a pull with a newer one is not answered by this subscription.
     pub version: i64,
-    pub filter: TagFilter,
+    pub filter: Filter,
 }
 
 /// What every core of the broker holds a copy of.

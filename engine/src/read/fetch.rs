@@ -3,7 +3,7 @@
 //! Every record is checked to be the one its entry means before it is handed on. A sealed index that turns out
 //! to be damaged is rebuilt from the log, and the read tried again.
 
-use super::{Cold, Pick, Picker, Read, find_hot, outside};
+use super::{Accept, Cold, Pick, Picker, Read, find_hot, outside};
 use crate::queue::Queue;
 use crate::queue_index::Place;
 use crate::queue_index::sealed::Sealed;
@@ -28,14 +28,19 @@ impl Store {
     pub async fn fetch(
         self: &Arc<Self>,
         cold: Cold,
-        accept: impl FnMut(i32) -> bool,
+        mut accept: impl Accept,
         into: &mut Gather,
     ) -> io::Result<Read> {
         let queue = self
             .registry()
             .by_no(cold.queue)
             .expect("a read was given this queue");
-        let fetched = self.fetch_from(&queue, &cold, accept, into).await;
+        let fetched = if accept.looks_at_records() {
+            self.sift(&queue, &cold, &mut accept, into).await
+        } else {
+            let by_hash = |tag_hash| accept.by_hash(tag_hash);
+            self.fetch_from(&queue, &cold, by_hash, into).await
+        };
         // The segment may have been reclaimed between the look and the read.
         match (fetched, queue.min_offset()) {
             (Err(_), min) if cold.offset.0 < min => Ok(Read::BelowStart {
@@ -45,7 +50,7 @@ impl Store {
         }
     }
 
-    async fn fetch_from(
+    pub(super) async fn fetch_from(
         self: &Arc<Self>,
         queue: &Queue,
         cold: &Cold,

@@ -148,7 +148,7 @@ pub static KEYS: &[Key] = &[
     key("rejectPullConsumerEnable", "false", Bool, Live),
     key("realTimeNotifyConsumerChange", "true", Bool, Tuning),
     key("enableRegisterProducer", "true", Bool, Live),
-    key("enablePropertyFilter", "false", Bool, Absent),
+    key("enablePropertyFilter", "false", Bool, Live),
     key("enableCalcFilterBitMap", "false", Bool, Tuning),
     key("expectConsumerNumUseFilter", "32", COUNT, Tuning),
     key("maxErrorRateOfBloomFilter", "20", COUNT, Tuning),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clients::ConsumerGroup;
-use crate::filter::tags::TagFilter;
+use crate::filter::Filter;
 use crate::messages::{GroupSubscriptions, TopicSubscription};
 
 pub fn of_group(group: &ConsumerGroup) -> GroupSubscriptions {
@@ -12,12 +12,7 @@ pub fn of_group(group: &ConsumerGroup) -> GroupSubscriptions {
             expression: subscription.sub_string.clone(),
             expression_type: subscription.expression_type.clone(),
             version: subscription.sub_version,
-            // Clients send the hashes of their tags along; those of other languages may not.
-            filter: if subscription.code_set.is_empty() {
-                TagFilter::from_expression(&subscription.sub_string)
-            } else {
-                TagFilter::from_hashes(subscription.code_set.iter().copied())
-            },
+            filter: Filter::of_subscription(subscription),
         };
         (Arc::from(subscription.topic.as_str()), Arc::new(said))
     });

@@ -13,6 +13,7 @@ use super::{Answer, Caller, Handled, refuse};
 use crate::clients::{Client, Form};
 use crate::coordinator::journal::Entry;
 use crate::coordinator::{Coordinator, now_ms};
+use crate::filter::Filter;
 
 /// 34, in the long form and the short one (5.x), which carries a fingerprint in place of unchanged subscriptions.
 pub fn heartbeat(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
@@ -128,17 +129,20 @@ pub fn unregister(coordinator: &Rc<Coordinator>, caller: Caller, command: &Comma
     Ok(Answer::ok().into())
 }
 
-/// 46: only filters by tag are done here, so any other is answered like a broker without enablePropertyFilter.
-pub fn check(command: &Command<'_>) -> Handled {
+/// 46: whether a consumer may filter as it wants to; asked before it starts.
+pub fn check(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
     let request = CheckClientRequest::from_json(command.body)?;
-    match request.subscription_data {
-        Some(subscription) if !subscription.is_tag() => Err(refuse(
+    let Some(subscription) = request.subscription_data.filter(|wanted| !wanted.is_tag()) else {
+        return Ok(Answer::ok().into());
+    };
+    let kind = &subscription.expression_type;
+    if !coordinator.settings().enable_property_filter {
+        return Err(refuse(
             response::SYSTEM_ERROR,
-            format!(
-                "The broker does not support consumer to filter message by {}",
-                subscription.expression_type
-            ),
-        )),
-        _ => Ok(Answer::ok().into()),
+            format!("The broker does not support consumer to filter message by {kind}"),
+        ));
     }
+    Filter::compile(kind, &subscription.sub_string)
+        .map_err(|why| refuse(response::SUBSCRIPTION_PARSE_FAILED, why))?;
+    Ok(Answer::ok().into())
 }

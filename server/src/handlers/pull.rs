@@ -19,7 +19,7 @@ use protocol::{Asked, Command};
 
 pub use cold::ColdReads;
 
-use crate::filter::tags::TagFilter;
+use crate::filter::Filter;
 use crate::handlers::missing::{self, NotDone};
 use crate::long_poll::Looked;
 use crate::messages::{ConnId, OffsetCommit, TopicSubscription};
@@ -44,23 +44,23 @@ pub struct Pull {
     /// Everything before it was looked at, and the filter passed it over.
     looked_until: u64,
     messages_max: u32,
-    filter: Filter,
+    wanted: Wanted,
     topic_sys_flag: i32,
     group_sys_flag: i32,
     suggested_broker: i64,
 }
 
-enum Filter {
+enum Wanted {
     Subscription(Arc<TopicSubscription>),
     /// Came with the request.
-    Own(TagFilter),
+    Own(Filter),
 }
 
-impl Filter {
-    fn accepts(&self, tag_hash: i32) -> bool {
+impl Wanted {
+    fn filter(&self) -> &Filter {
         match self {
-            Self::Subscription(subscription) => subscription.filter.accepts(tag_hash),
-            Self::Own(filter) => filter.accepts(tag_hash),
+            Self::Subscription(subscription) => &subscription.filter,
+            Self::Own(filter) => filter,
         }
     }
 }

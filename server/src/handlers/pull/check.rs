@@ -9,14 +9,14 @@ use protocol::header::pull::PullHeader;
 use protocol::sysflag::pull as flags;
 use protocol::{Asked, Command, names, permission};
 
-use super::{Filter, Pull};
-use crate::filter::tags::TagFilter;
+use super::{Pull, Wanted};
+use crate::config::Settings;
+use crate::filter::Filter;
 use crate::handlers::missing::{Missing, NotDone, with_faq};
 use crate::messages::TopicSubscription;
 use crate::shard::topics::Topic;
 use crate::shard::{Connection, Shard, Views};
 
-const TAG: &str = "TAG";
 /// Clients without a slave to go to are told to stay with the master.
 const MASTER: i64 = 0;
 
@@ -42,7 +42,7 @@ pub fn check(
     let (group, group_config) = find_group(&views, header)?;
     let topic = find_topic(shard, &views, header)?;
     let queue_id = check_queue(&topic, header, connection)?;
-    let filter = find_filter(&views, &group, group_config, &topic, header)?;
+    let wanted = find_filter(&views, &group, group_config, &topic, header)?;
     let queue = Arc::clone(&topic.queue(&shard.shared.store, queue_id));
     let topic_sys_flag = topic.config().topic_sys_flag;
     let pull = Pull {
@@ -53,7 +53,7 @@ pub fn check(
         offset: header.queue_offset,
         looked_until: u64::try_from(header.queue_offset).unwrap_or(0),
         messages_max: u32::try_from(header.messages_max).unwrap_or(0).max(1),
-        filter,
+        wanted,
         topic_sys_flag,
         group_sys_flag: group_config.group_sys_flag,
         suggested_broker: MASTER,
@@ -130,21 +130,33 @@ fn find_filter(
     config: &SubscriptionGroupConfig,
     topic: &Topic,
     header: &PullHeader<'_>,
-) -> Result<Filter, NotDone> {
+) -> Result<Wanted, NotDone> {
+    let settings = views.settings.value();
     if header.sys_flag & flags::SUBSCRIPTION == 0 {
         let found = find_subscription(views, group, config, topic, header)?;
-        check_kind(&found.expression_type)?;
-        return Ok(Filter::Subscription(found));
+        if found.filter == Filter::Broken {
+            let remark =
+                "The broker's consumer filter data is not exist!Your expression may be wrong!";
+            return Err(NotDone::refused(response::FILTER_DATA_NOT_EXIST, remark));
+        }
+        check_kind(settings, &found.filter, &found.expression_type)?;
+        return Ok(Wanted::Subscription(found));
     }
     let kind = header.expression_type.map(|text| text.as_str());
-    check_kind(kind.as_deref().unwrap_or(TAG))?;
+    let kind = kind.as_deref().unwrap_or_default();
     let expression = header.subscription.map(|text| text.as_str());
-    let filter = TagFilter::from_expression(expression.as_deref().unwrap_or_default());
-    Ok(Filter::Own(filter))
+    let filter = Filter::compile(kind, expression.as_deref().unwrap_or_default());
+    let filter = filter.map_err(|why| {
+        tracing::warn!(group, topic = %topic.name(), why, "a pull with a filter that means nothing");
+        let remark = "parse the consumer's subscription failed";
+        NotDone::refused(response::SUBSCRIPTION_PARSE_FAILED, remark)
+    })?;
+    check_kind(settings, &filter, kind)?;
+    Ok(Wanted::Own(filter))
 }
 
-fn check_kind(kind: &str) -> Result<(), NotDone> {
-    if kind.is_empty() || kind == TAG {
+fn check_kind(settings: &Settings, filter: &Filter, kind: &str) -> Result<(), NotDone> {
+    if filter.is_by_tags() || settings.enable_property_filter {
         return Ok(());
     }
     let remark = format!("The broker does not support consumer to filter message by {kind}");

@@ -71,8 +71,11 @@ async fn read(shard: Rc<Shard>, connection: Rc<Connection>, pull: Pull, cold: Co
         return;
     }
     let mut gather = connection.outbox().recycle_gather();
-    let accept = |tag_hash| pull.filter.accepts(tag_hash);
-    let fetched = shard.shared.store.fetch(cold, accept, &mut gather).await;
+    let fetched = shard
+        .shared
+        .store
+        .fetch(cold, pull.wanted.filter(), &mut gather)
+        .await;
     drop((turn, of_connection));
     match fetched {
         Ok(read) => match look::conclude(&shard, &connection, pull, read, &mut gather) {

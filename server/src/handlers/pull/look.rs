@@ -45,9 +45,14 @@ pub fn look_again(shard: &Rc<Shard>, connection: &Rc<Connection>, pull: Pull) ->
     let mut gather = shard.scratch.gather.borrow_mut();
     gather.clear();
     let from = QueueOffset(pull.looked_until);
-    let accept = |tag_hash| pull.filter.accepts(tag_hash);
     let store = &shard.shared.store;
-    match store.read(&pull.queue, from, &limits, accept, &mut gather) {
+    match store.read(
+        &pull.queue,
+        from,
+        &limits,
+        pull.wanted.filter(),
+        &mut gather,
+    ) {
         Read::Cold(place) => {
             cold::start(shard, connection, pull, place);
             Outcome::Done
