@@ -1,6 +1,5 @@
 //! The store as every core shares it: opening, the queues, the watermarks.
 
-use crate::LogOffset;
 use crate::commit_log::{CommitLog, FlushStats, Poison, ReleaseAt};
 use crate::config::Config;
 use crate::key_index::KeyIndex;
@@ -12,6 +11,7 @@ use crate::reclaim::Reclaim;
 use crate::recovery::{self, Progress};
 use crate::segment::Medium;
 use crate::writer::Writer;
+use crate::{LogOffset, QueueNo};
 use reactor::fs::{self, LockFile};
 use reactor::{File, OpenOptions};
 use std::collections::BTreeSet;
@@ -140,6 +140,11 @@ impl Store {
     /// All queues of a topic the store knows, by id.
     pub fn queues_of(&self, topic: &str) -> Vec<Arc<Queue>> {
         self.registry.of_topic(topic)
+    }
+
+    /// The queue of this number, as records on their way name it.
+    pub fn queue_by_no(&self, no: QueueNo) -> Option<Arc<Queue>> {
+        self.registry.by_no(no)
     }
 
     /// Every queue the store knows, by topic and id.

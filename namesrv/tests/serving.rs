@@ -608,3 +608,80 @@ fn requests_of_one_connection_take_effect_in_their_order() {
         }
     });
 }
+
+type Fields = &'static [(&'static str, &'static str)];
+
+/// Code, fields, body as the dashboard, the exporter and mqadmin send them.
+const TOOLS: &[(i32, Fields, &str)] = &[
+    (
+        request::PUT_KV_CONFIG,
+        &[("namespace", "n"), ("key", "k"), ("value", "v")],
+        "",
+    ),
+    (
+        request::GET_KV_CONFIG,
+        &[("namespace", "n"), ("key", "k")],
+        "",
+    ),
+    (request::GET_KVLIST_BY_NAMESPACE, &[("namespace", "n")], ""),
+    (
+        request::DELETE_KV_CONFIG,
+        &[("namespace", "n"), ("key", "k")],
+        "",
+    ),
+    (
+        request::GET_ROUTEINFO_BY_TOPIC,
+        &[("topic", "t"), ("acceptStandardJsonOnly", "true")],
+        "",
+    ),
+    (request::GET_BROKER_CLUSTER_INFO, &[], ""),
+    (
+        request::WIPE_WRITE_PERM_OF_BROKER,
+        &[("brokerName", "a")],
+        "",
+    ),
+    (
+        request::ADD_WRITE_PERM_OF_BROKER,
+        &[("brokerName", "a")],
+        "",
+    ),
+    (request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER, &[], ""),
+    (
+        request::GET_TOPICS_BY_CLUSTER,
+        &[("cluster", "DefaultCluster")],
+        "",
+    ),
+    (request::GET_SYSTEM_TOPIC_LIST_FROM_NS, &[], ""),
+    (request::GET_UNIT_TOPIC_LIST, &[], ""),
+    (request::GET_HAS_UNIT_SUB_TOPIC_LIST, &[], ""),
+    (request::GET_HAS_UNIT_SUB_UNUNIT_TOPIC_LIST, &[], ""),
+    (request::GET_NAMESRV_CONFIG, &[], ""),
+    (
+        request::UPDATE_NAMESRV_CONFIG,
+        &[],
+        "returnOrderTopicConfigToBroker=true\n",
+    ),
+    (
+        request::GET_BROKER_MEMBER_GROUP,
+        &[("clusterName", "DefaultCluster"), ("brokerName", "a")],
+        "",
+    ),
+    (
+        request::DELETE_TOPIC_IN_NAMESRV,
+        &[("topic", "t"), ("clusterName", "DefaultCluster")],
+        "",
+    ),
+];
+
+#[test]
+fn every_code_of_the_tools_is_served() {
+    scene(loopback(), |addr| async move {
+        let mut client = Client::connect(addr).await;
+        let broker = Broker::master("a", "a:1");
+        client.register(&broker, &[("t", 4)]).await;
+        for (code, fields, body) in TOOLS {
+            let answer = client.ask(*code, fields, body.as_bytes()).await;
+            assert_eq!(answer.code, response::SUCCESS, "{code}: {}", answer.remark);
+        }
+    });
+}

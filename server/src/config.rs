@@ -6,6 +6,7 @@
 pub mod delay_levels;
 pub mod keys;
 pub mod properties;
+mod tuning_keys;
 mod values;
 pub mod write_back;
 
@@ -191,7 +192,8 @@ impl Settings {
         Ok(Self::load(machine, &given)?.0)
     }
 
-    /// These settings with other values for some keys; refuses keys that only a restart can change.
+    /// These settings with other values for some keys. Anyone who can connect may ask for it, so there is a list of what may
+    /// be changed (see [`changeable`]): never a path, an address, a class, or what is not known.
     pub fn changed(
         &self,
         changes: &[(String, String)],
@@ -199,16 +201,21 @@ impl Settings {
         let mut values = self.values.clone();
         let mut remarks = Vec::new();
         for (name, value) in changes {
-            if self.config_black_list.contains(name) {
+            let known = keys::find(canonical(name));
+            let meant = known.map_or(name.as_str(), |key| key.name);
+            let listed = |list: &String| list == name || list == meant;
+            if FIXED.contains(&meant) || self.config_black_list.iter().any(listed) {
                 return Err(ChangeRefused::BlackListed(name.clone()));
             }
-            let Some(key) = keys::find(canonical(name)) else {
-                take(&mut values, name, value, &mut remarks)?;
-                continue;
+            let Some(key) = known else {
+                return Err(ChangeRefused::Unknown {
+                    name: name.clone(),
+                    nearest: keys::nearest(name),
+                });
             };
             let now = values.get(key.name).map(String::as_str).unwrap_or_default();
-            if key.effect == Effect::Start && now != value.trim() {
-                return Err(ChangeRefused::NeedsRestart(key.name));
+            if now != value.trim() {
+                changeable(key)?;
             }
             take(&mut values, key.name, value, &mut remarks)?;
         }
@@ -362,6 +369,19 @@ impl Settings {
     }
 }
 
+/// Whatever `configBlackList` says.
+const FIXED: [&str; 3] = ["configBlackList", "brokerConfigPath", "rocketmqHome"];
+
+/// Whether a running broker takes another value.
+fn changeable(key: &keys::Key) -> Result<(), ChangeRefused> {
+    match key.effect {
+        Effect::Live => Ok(()),
+        Effect::Tuning if key.kind != keys::Kind::Text => Ok(()),
+        Effect::Start | Effect::Tuning => Err(ChangeRefused::NeedsRestart(key.name)),
+        Effect::Absent => Err(ChangeRefused::NotHere(key.name)),
+    }
+}
+
 /// Why a running broker does not take a change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeRefused {
@@ -369,8 +389,19 @@ pub enum ChangeRefused {
     BlackListed(String),
     #[error("{0} is read at the start only: change it in broker.conf and restart the broker")]
     NeedsRestart(&'static str),
+    #[error("{0} asks for something that this broker does not do")]
+    NotHere(&'static str),
+    #[error("unknown setting {name}{}", hint(nearest))]
+    Unknown {
+        name: String,
+        nearest: Option<&'static str>,
+    },
     #[error(transparent)]
     Invalid(#[from] Invalid),
+}
+
+fn hint(nearest: &Option<&str>) -> String {
+    nearest.map_or_else(String::new, |near| format!(": did you mean {near}?"))
 }
 
 #[cfg(test)]

@@ -35,12 +35,15 @@ use crate::clients::Clients;
 use crate::config::Settings;
 use crate::delay::Progress;
 use crate::groups::Groups;
+use crate::handlers::admin::cold::Thresholds;
 use crate::handlers::query_key::Turns;
 use crate::handlers::{self, Answer, Caller};
 use crate::messages::{CreateTopic, OffsetCommit, Refusal, Shared, ToCoordinator};
 use crate::offsets::Offsets;
 use crate::queue_locks::QueueLocks;
 use crate::registration::Registration;
+use crate::static_topics::StaticTopics;
+use crate::stats::figures::Figures;
 use crate::topics::{Created, Topics};
 pub use saving::{group_table, topic_table};
 
@@ -68,6 +71,9 @@ pub struct Coordinator {
     pub shared: Shared,
     pub outgoing: Outgoing,
     pub rates: Rates,
+    pub figures: Figures,
+    pub cold_thresholds: Thresholds,
+    pub static_topics: StaticTopics,
     /// Of the delayed messages, for those who ask.
     pub delay: Rc<Progress>,
     pub key_queries: Turns,
@@ -98,10 +104,13 @@ impl Coordinator {
     ) -> Rc<Self> {
         let coordinator = Rc::new(Self {
             outgoing: Outgoing::new(shared.shards.clone()),
-            rates: Rates::new(reactor::wall_ms()),
+            rates: Rates::new(reactor::wall_ms(), reactor::local_hour(reactor::wall_ms())),
+            figures: Figures::new(&shared.settings.load().cluster_name, now_s()),
             delay,
             key_queries: Turns::default(),
             booted_ms: reactor::wall_ms(),
+            cold_thresholds: Thresholds::default(),
+            static_topics: StaticTopics::load(&loaded.config_dir),
             registration: RefCell::new(Weak::new()),
             tables: RefCell::new(loaded.tables),
             journal: loaded.journal,
@@ -171,6 +180,9 @@ impl Coordinator {
                 self.groups_lost_a_member(&left);
             }
             ToCoordinator::CommitOffsets(commits) => self.commit_offsets(&commits),
+            ToCoordinator::Counted(counted) => {
+                self.figures.take(*counted, &self.shared.store, now_s());
+            }
             ToCoordinator::CreateTopic {
                 topic,
                 kind,
@@ -422,6 +434,11 @@ impl Coordinator {
 pub struct Made<T> {
     pub value: Arc<T>,
     pub is_new: bool,
+}
+
+/// Seconds of the clock that never jumps.
+pub fn now_s() -> u64 {
+    now_ms() / 1000
 }
 
 /// Milliseconds of the clock that never jumps.

@@ -211,9 +211,6 @@ fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>
         request::GET_TOPIC_STATS_INFO => admin::stats::of_topic(coordinator, command),
         request::GET_CONSUME_STATS => admin::stats::of_group(coordinator, command),
         request::QUERY_TOPIC_CONSUME_BY_WHO => admin::stats::groups_of_topic(coordinator, command),
-        code => Err(refuse(
-            response::REQUEST_CODE_NOT_SUPPORTED,
-            format!(" request type {code} not supported"),
-        )),
+        _ => admin::dispatch(coordinator, caller, command),
     }
 }

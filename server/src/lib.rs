@@ -34,6 +34,7 @@ pub mod registration;
 pub mod request;
 pub mod request_inbox;
 pub mod shard;
+pub mod static_topics;
 pub mod stats;
 pub mod topics;
 pub mod writer;

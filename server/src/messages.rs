@@ -18,6 +18,7 @@ use crate::filter::Filter;
 use crate::published::Published;
 use crate::request_inbox::RequestInbox;
 use crate::stats::Stats;
+use crate::stats::tally::Counted;
 
 /// Batches that wait for the writer. A shard has few open at a time: this bounds bytes, not messages.
 pub const WRITER_INBOX_BATCHES_MAX: usize = 64;
@@ -49,6 +50,8 @@ pub enum ToShard {
     Close { conn: ConnId },
     /// The queue has grown and somebody of this shard is parked on it.
     Wake(QueueNo),
+    /// Messages the broker itself has stored, to be counted: queue and bytes of each.
+    Stored(Vec<(QueueNo, u32)>),
     /// A new connection, accepted by another core.
     Accepted(DetachedSocket),
     /// No more reading: flush what is queued to every connection, close them all, then answer.
@@ -84,6 +87,8 @@ pub enum ToCoordinator {
     },
     /// Offsets that came along with pulls.
     CommitOffsets(Vec<OffsetCommit>),
+    /// What was put and got lately.
+    Counted(Box<Counted>),
     CreateTopic {
         topic: String,
         kind: CreateTopic,

@@ -86,6 +86,15 @@ impl Offsets {
         groups
     }
 
+    /// Every topic and group with its offsets.
+    pub fn for_each(&self, mut look: impl FnMut(&str, &str, &Arc<QueueOffsets>)) {
+        for (key, offsets) in &self.table {
+            if let Some((topic, group)) = split_offset_key(key) {
+                look(topic, group, offsets);
+            }
+        }
+    }
+
     pub fn remove_topic(&mut self, topic: &str) {
         self.retain(|about, _| about != topic);
     }

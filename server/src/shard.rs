@@ -34,6 +34,7 @@ use crate::messages::{Shared, ToShard};
 use crate::shard::sends::PendingSends;
 use crate::shard::topics::Topics;
 use crate::stats::ShardStats;
+use crate::stats::tally::Tally;
 
 /// How often idle connections are looked for.
 const IDLE_SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -48,6 +49,7 @@ pub struct Shard {
     pub outgoing: Rc<Outgoing>,
     pub sends: RefCell<PendingSends>,
     pub offset_commits: Rc<OffsetCommits>,
+    pub tally: Rc<Tally>,
     pub polls: LongPolls<Pull>,
     pub cold_reads: pull::ColdReads,
     pub scratch: Scratch,
@@ -74,6 +76,7 @@ impl Shard {
             outgoing: Rc::new(Outgoing::new(number, shared.writer.clone(), hurries)),
             sends: RefCell::default(),
             offset_commits: Rc::new(OffsetCommits::new(shared.coordinator.clone())),
+            tally: Rc::new(Tally::new(shared.coordinator.clone())),
             polls: LongPolls::new(number),
             cold_reads: pull::ColdReads::of_shard(),
             scratch: Scratch::default(),
@@ -92,6 +95,7 @@ impl Shard {
             });
         }
         reactor::spawn("shard offsets", Rc::clone(&shard.offset_commits).run());
+        reactor::spawn("shard tally", Rc::clone(&shard.tally).run());
         reactor::spawn("long poll deadlines", deadlines(Rc::clone(&shard)));
         reactor::spawn("idle connections", close_idle(Rc::clone(&shard)));
         shard

@@ -1,4 +1,15 @@
-//! Counters of the hot paths: one block per shard, written by its core alone, read by whoever reports.
+//! What the broker counts: totals of each shard here, and what goes on by topic and by group in the rooms below.
+//!
+//! ```text
+//! shard: Tally (plain numbers, one entry for what changed) ── once a second ──► coordinator: Figures (minute, hour, day)
+//! ```
+//!
+//! The totals are one block per shard, written by its core alone, read by whoever reports.
+
+pub mod figures;
+pub mod latencies;
+pub mod series;
+pub mod tally;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,11 +19,12 @@ pub struct Stats {
     shards: Box<[ShardStats]>,
 }
 
-/// Written by one core: relaxed loads and stores, a cache line of its own.
+/// Written by one core, but for the connections: relaxed loads and stores, a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ShardStats {
-    pub connections: Counter,
+    /// Also written by the core that hands new connections out.
+    pub connections: SharedCounter,
     pub put_messages: Counter,
     pub put_bytes: Counter,
     pub put_failed: Counter,
@@ -81,11 +93,31 @@ impl Stats {
     }
 }
 
-/// A number that one core changes and others read.
+/// A number that one core changes and others read: no locked instruction on the way of a message.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn add(&self, more: u64) {
+        self.0
+            .store(self.get().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    pub fn sub(&self, less: u64) {
+        self.0
+            .store(self.get().wrapping_sub(less), Ordering::Relaxed);
+    }
+}
+
+/// A number that several cores change, seldom.
+#[derive(Debug, Default)]
+pub struct SharedCounter(AtomicU64);
+
+impl SharedCounter {
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

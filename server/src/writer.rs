@@ -100,13 +100,24 @@ impl Back {
 
     async fn give(self, shards: &[Sender<ToShard>]) {
         match self.reply {
-            Some(reply) => reply.send(self.batch),
+            Some(reply) => {
+                // Counted where the coordinator's neighbour counts.
+                tell(&shards[0], ToShard::Stored(stored(&self.batch))).await;
+                reply.send(self.batch);
+            }
             None => {
                 let shard = &shards[usize::from(self.batch.shard)];
                 tell(shard, ToShard::Appended(self.batch)).await;
             }
         }
     }
+}
+
+fn stored(batch: &Batch) -> Vec<(QueueNo, u32)> {
+    let items = batch.items().iter().filter(|item| item.error.is_none());
+    items
+        .map(|item| (item.queue, item.record_bytes()))
+        .collect()
 }
 
 async fn wake_parked(wakes: &mut Vec<(usize, QueueNo)>, shards: &[Sender<ToShard>]) {

@@ -55,6 +55,13 @@ pub enum TopicFilterType {
 }
 
 impl TopicFilterType {
+    pub fn name(self) -> &'static str {
+        match self {
+            TopicFilterType::SingleTag => "SINGLE_TAG",
+            TopicFilterType::MultiTag => "MULTI_TAG",
+        }
+    }
+
     /// The filter type under the name a request gives; single for everything unknown.
     pub fn from_name(name: &str) -> TopicFilterType {
         if name == "MULTI_TAG" {

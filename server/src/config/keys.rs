@@ -1,6 +1,7 @@
 //! Every setting of broker.conf: its default, what values it takes, and what it does here.
 //!
-//! A flat table. Names and defaults are RocketMQ's; the last group is our own.
+//! A flat table. Names and defaults are RocketMQ's; the last group is our own. What only tunes other designs and is seldom
+//! seen in a file stands in `tuning_keys`.
 
 /// One setting.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub enum Effect {
     /// Asks for something that this version does not do: said as a warning unless it is the default.
     Absent,
 }
+
+use super::tuning_keys::TUNING_KEYS;
 
 use Effect::{Absent, Live, Start, Tuning};
 use Kind::{Bool, Choice, Hours, Int, Ip, Percent, Text};
@@ -154,6 +157,7 @@ pub static KEYS: &[Key] = &[
     key("maxErrorRateOfBloomFilter", "20", COUNT, Tuning),
     key("filterDataCleanTimeSpan", "86400000", MILLIS, Tuning),
     key("filterSupportRetry", "false", Bool, Tuning),
+    key("useTLS", "false", Bool, Absent),
     key("lockInStrictMode", "false", Bool, Absent),
     // offsets
     key(
@@ -423,14 +427,19 @@ pub static KEYS: &[Key] = &[
     key("namesrvListenPort", "9876", PORT, Start),
 ];
 
+/// Those above and those that only tune other designs.
+pub fn all() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(TUNING_KEYS)
+}
+
 pub fn find(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
+    all().find(|key| key.name == name)
 }
 
 /// The known key a user most likely meant, if any is near.
 pub fn nearest(name: &str) -> Option<&'static str> {
     let near = name.chars().count() / 4 + 1;
-    KEYS.iter()
+    all()
         .map(|key| (distance(name, key.name), key.name))
         .min()
         .filter(|&(edits, _)| edits <= near)
@@ -460,7 +469,7 @@ mod tests {
 
     #[test]
     fn no_key_is_listed_twice_and_aliases_lead_to_known_keys() {
-        let mut names: Vec<_> = KEYS.iter().map(|k| k.name).collect();
+        let mut names: Vec<_> = all().map(|k| k.name).collect();
         names.sort_unstable();
         let count = names.len();
         names.dedup();

@@ -169,3 +169,50 @@ fn hours_may_end_with_a_separator() {
         assert!(refused.is_err(), "{none}");
     }
 }
+
+#[test]
+fn nobody_changes_paths_addresses_classes_or_what_is_unknown_over_the_wire() {
+    let settings = Settings::from_pairs(&machine(), &[("brokerName", "a")]).expect("valid");
+    let change = |key: &str, value: &str| settings.changed(&[(key.to_owned(), value.to_owned())]);
+    for key in ["rocketmqHome", "configBlackList", "brokerConfigPath"] {
+        let refused = change(key, "x").expect_err(key);
+        assert!(matches!(refused, ChangeRefused::BlackListed(_)), "{key}");
+    }
+    let refused = change("messageStorePlugIn", "com.example.Evil").expect_err("a class");
+    assert_eq!(refused, ChangeRefused::NotHere("messageStorePlugIn"));
+    assert_eq!(
+        change("autoCreateTopicEnabled", "false")
+            .expect_err("unknown")
+            .to_string(),
+        "unknown setting autoCreateTopicEnabled: did you mean autoCreateTopicEnable?"
+    );
+    assert!(change("filterServerPath", "/bin/sh").is_err());
+    let dangerous = [
+        "path", "dir", "home", "addr", "ip", "plugin", "class", "host", "target",
+    ];
+    for key in keys::all().filter(|key| changeable(key).is_ok()) {
+        let name = key.name.to_lowercase();
+        let word = dangerous
+            .iter()
+            .find(|word| name.ends_with(*word) || name.contains("path"));
+        assert!(word.is_none(), "{} may be changed", key.name);
+        let text = matches!(key.kind, keys::Kind::Text | keys::Kind::Ip);
+        assert!(!text, "{} takes any text", key.name);
+    }
+}
+
+#[test]
+fn an_alias_does_not_lead_past_the_black_list() {
+    let pairs = [
+        ("brokerName", "a"),
+        ("configBlackList", "transferMsgByHeap"),
+    ];
+    let settings = Settings::from_pairs(&machine(), &pairs).expect("valid");
+    let change = |key: &str| settings.changed(&[(key.to_owned(), "false".to_owned())]);
+    for key in ["transferMsgByHeap", "transferMessageByHeap"] {
+        assert!(
+            matches!(change(key), Err(ChangeRefused::BlackListed(_))),
+            "{key}"
+        );
+    }
+}

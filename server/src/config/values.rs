@@ -14,8 +14,7 @@ use crate::memory;
 pub const DEFAULT_ADDRESS: &str = "default address";
 
 pub fn defaults(machine: &Machine, standalone: bool) -> BTreeMap<&'static str, String> {
-    let mut values: BTreeMap<&'static str, String> = keys::KEYS
-        .iter()
+    let mut values: BTreeMap<&'static str, String> = keys::all()
         .map(|key| (key.name, key.default.to_owned()))
         .collect();
     let address = if standalone {

@@ -35,7 +35,17 @@ fn replace(lines: &mut [String], at: usize, new: String) {
 }
 
 fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('\n', "\\n")
+    let mut escaped = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '\\' => escaped.push_str("\\\\"),
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\u{c}' => escaped.push_str("\\f"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -58,6 +68,17 @@ mod tests {
     fn a_new_key_comes_last() {
         assert_eq!(set("a=1", "b", "2"), "a=1\nb=2\n");
         assert_eq!(set("", "b", "2"), "b=2\n");
+    }
+
+    #[test]
+    fn a_value_never_becomes_a_line_of_its_own() {
+        for value in ["x\nrocketmqHome=/", "x\rb=1", "x\u{c}b=1", "x\\"] {
+            let text = set("a=1\nc=3\n", "a", value);
+            assert_eq!(text.lines().count(), 2, "{text}");
+            assert!(!text.contains('\r'), "{text:?}");
+            let pairs = properties::parse(&text);
+            assert_eq!((pairs[0].value.as_str(), pairs.len()), (value, 2));
+        }
     }
 
     #[test]

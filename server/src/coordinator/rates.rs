@@ -12,7 +12,6 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 /// Ten minutes and the sample they are counted from.
 const SAMPLES_MAX: usize = 61;
 const WINDOWS_S: [u64; 3] = [10, 60, 600];
-const DAY_MS: i64 = 86_400_000;
 
 /// Lives on the coordinator's core.
 #[derive(Debug)]
@@ -22,7 +21,8 @@ pub struct Rates(RefCell<History>);
 struct History {
     /// Newest last.
     samples: VecDeque<(i64, Totals)>,
-    day: i64,
+    /// Of the last sample, to notice midnight.
+    hour: u8,
     yesterday_morning: Totals,
     this_morning: Totals,
 }
@@ -35,24 +35,23 @@ pub struct Days {
 }
 
 impl Rates {
-    pub fn new(now_ms: i64) -> Self {
+    pub fn new(now_ms: i64, hour: u8) -> Self {
         Self(RefCell::new(History {
             samples: VecDeque::from([(now_ms, Totals::default())]),
-            day: now_ms.div_euclid(DAY_MS),
+            hour,
             yesterday_morning: Totals::default(),
             this_morning: Totals::default(),
         }))
     }
 
-    pub fn sample(&self, now_ms: i64, totals: Totals) {
+    /// `hour`: of the day, where the broker is.
+    pub fn sample(&self, now_ms: i64, hour: u8, totals: Totals) {
         let mut history = self.0.borrow_mut();
         if history.samples.len() == SAMPLES_MAX {
             history.samples.pop_front();
         }
         history.samples.push_back((now_ms, totals));
-        let day = now_ms.div_euclid(DAY_MS);
-        if day != history.day {
-            history.day = day;
+        if std::mem::replace(&mut history.hour, hour) > hour {
             history.yesterday_morning = history.this_morning;
             history.this_morning = totals;
         }
@@ -88,7 +87,9 @@ pub(super) async fn run(coordinator: Rc<Coordinator>) {
     while !coordinator.is_stopped() {
         reactor::sleep(SAMPLE_EVERY).await;
         let totals = coordinator.shared.stats.totals();
-        coordinator.rates.sample(reactor::wall_ms(), totals);
+        let now_ms = reactor::wall_ms();
+        let hour = reactor::local_hour(now_ms);
+        coordinator.rates.sample(now_ms, hour, totals);
     }
 }
 
@@ -105,10 +106,11 @@ mod tests {
 
     #[test]
     fn windows_are_counted_from_the_sample_that_covers_them() {
-        let rates = Rates::new(0);
+        let rates = Rates::new(0, 12);
         for tenth in 1..=70 {
             rates.sample(
                 tenth * 10_000,
+                12,
                 put(u64::try_from(tenth).expect("small") * 100),
             );
         }
@@ -122,16 +124,25 @@ mod tests {
 
     #[test]
     fn a_young_broker_averages_over_its_age() {
-        let rates = Rates::new(0);
+        let rates = Rates::new(0, 12);
         let text = rates.per_second(2_000, put(100), |t| t.put_messages);
         assert_eq!(text, "50 50 50");
     }
 
     #[test]
     fn a_new_day_moves_this_morning_to_yesterday() {
-        let rates = Rates::new(DAY_MS - 5);
-        rates.sample(DAY_MS + 5, put(10));
-        rates.sample(2 * DAY_MS + 5, put(30));
+        let rates = Rates::new(0, 23);
+        for (hour, messages) in [
+            (23, 5),
+            (0, 10),
+            (0, 12),
+            (1, 14),
+            (23, 20),
+            (0, 30),
+            (1, 40),
+        ] {
+            rates.sample(0, hour, put(messages));
+        }
         let days = rates.days();
         assert_eq!(days.yesterday_morning.put_messages, 10);
         assert_eq!(days.this_morning.put_messages, 30);

@@ -16,6 +16,7 @@ use protocol::code::response;
 use protocol::header::pull::PullHeader;
 use protocol::sysflag::pull as flags;
 use protocol::{Asked, Command};
+use reactor::Instant;
 
 pub use cold::ColdReads;
 
@@ -37,6 +38,7 @@ const PASSED_OVER_ANSWER_AFTER: Duration = Duration::from_secs(5);
 pub struct Pull {
     conn: ConnId,
     asked: Asked,
+    group: Arc<str>,
     topic: Rc<Topic>,
     queue: Arc<Queue>,
     /// As asked for; negative ones are below every queue's start.
@@ -48,6 +50,9 @@ pub struct Pull {
     topic_sys_flag: i32,
     group_sys_flag: i32,
     suggested_broker: i64,
+    /// When the last look began, and whether it needed the disk: time in which it was parked does not count.
+    looked_at: Instant,
+    from_disk: bool,
 }
 
 enum Wanted {

@@ -162,6 +162,7 @@ impl Sending<'_> {
         let send = PendingSend {
             conn: self.connection.id(),
             asked: Asked::from(self.command),
+            taken: reactor::turn_time(),
             queue_id: self.queue_id as i32,
             unique_key: key,
             batch,

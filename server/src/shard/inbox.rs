@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use engine::QueueNo;
 use reactor::mailbox::Receiver;
 
 use crate::handlers::{pull, send};
@@ -44,9 +45,20 @@ fn handle(shard: &Rc<Shard>, message: ToShard) {
                 connection.outbox().close_after_flush();
             }
         }
+        ToShard::Stored(records) => count(shard, &records),
         ToShard::Accepted(socket) => connection::start(shard, socket.attach()),
         ToShard::Stop(reply) => {
             reactor::spawn("shard stop", stop::run(Rc::clone(shard), reply));
         }
+    }
+}
+
+fn count(shard: &Shard, records: &[(QueueNo, u32)]) {
+    let stats = shard.stats();
+    for (queue, bytes) in records {
+        let bytes = u64::from(*bytes);
+        stats.put_messages.add(1);
+        stats.put_bytes.add(bytes);
+        shard.tally.put(*queue, bytes, None);
     }
 }

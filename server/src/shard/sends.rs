@@ -1,6 +1,7 @@
 //! Sends that wait for the writer: what is needed to answer them, found by the token that travels with each record.
 
 use protocol::Asked;
+use reactor::Instant;
 
 use crate::messages::ConnId;
 use crate::shard::slab::{Key, Slab};
@@ -18,6 +19,8 @@ pub type PendingSends = Slab<PendingSend>;
 pub struct PendingSend {
     pub conn: ConnId,
     pub asked: Asked,
+    /// The turn it was taken in.
+    pub taken: Instant,
     pub queue_id: i32,
     /// Goes back as the transaction id.
     pub unique_key: UniqueKey,

@@ -4,6 +4,7 @@ mod cluster;
 mod delayed;
 mod kept;
 mod keys;
+mod tools;
 mod members;
 mod orphans;
 mod peer;

@@ -14,26 +14,32 @@ use super::topics::{Page, QUEUES_MAX};
 use crate::coordinator::Coordinator;
 use crate::coordinator::journal::Entry;
 use crate::handlers::{Answer, Caller, Handled, Reply, refuse};
+use crate::messages::Refusal;
 
 /// 200
 pub fn create(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
     let config = SubscriptionGroupConfig::from_json(command.body)?;
-    names::validate_group(&config.group_name)
-        .map_err(|error| refuse(response::INVALID_PARAMETER, error.to_string()))?;
-    if !(0..=QUEUES_MAX).contains(&config.retry_queue_nums) {
-        return Err(refuse(
-            response::INVALID_PARAMETER,
-            format!(
-                "retryQueueNums {} must lie between 0 and {QUEUES_MAX}",
-                config.retry_queue_nums
-            ),
-        ));
-    }
+    check(&config)?;
     tracing::info!(group = config.group_name, peer = %caller.peer, "group made or changed by request");
     let entry = Entry::Group(config.clone());
     coordinator.tables().groups.put(config, reactor::wall_ms());
     coordinator.groups_changed();
     Ok(keep(coordinator, entry))
+}
+
+pub(super) fn check(config: &SubscriptionGroupConfig) -> Result<(), Refusal> {
+    names::validate_group(&config.group_name)
+        .map_err(|error| refuse(response::INVALID_PARAMETER, error.to_string()))?;
+    if (0..=QUEUES_MAX).contains(&config.retry_queue_nums) {
+        return Ok(());
+    }
+    Err(refuse(
+        response::INVALID_PARAMETER,
+        format!(
+            "retryQueueNums {} must lie between 0 and {QUEUES_MAX}",
+            config.retry_queue_nums
+        ),
+    ))
 }
 
 fn keep(coordinator: &Rc<Coordinator>, entry: Entry) -> Reply {
@@ -62,6 +68,7 @@ pub fn delete(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
     }
     tracing::info!(group, peer = %caller.peer, "group deleted");
     coordinator.groups_changed();
+    coordinator.figures.group_gone(&group);
     Ok(keep(coordinator, Entry::GroupGone(group)))
 }
 

@@ -10,7 +10,7 @@ use protocol::record::View;
 use protocol::version;
 use reactor::fs;
 
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, now_s};
 use crate::handlers::{Answer, Handled, Reply};
 use crate::health::READY;
 
@@ -124,6 +124,7 @@ fn counters(coordinator: &Coordinator, table: &mut Table) {
         "msgGetTotalYesterdayMorning",
         days.yesterday_morning.get_messages,
     );
+    latencies(coordinator, table);
     let rate = |count: fn(&crate::stats::Totals) -> u64| rates.per_second(now_ms, totals, count);
     put(table, "putTps", rate(|t| t.put_messages));
     put(table, "getFoundTps", rate(|t| t.get_found));
@@ -133,12 +134,24 @@ fn counters(coordinator: &Coordinator, table: &mut Table) {
     put(table, "getTransferedTps", rate(|t| t.get_messages));
 }
 
+fn latencies(coordinator: &Coordinator, table: &mut Table) {
+    let puts = coordinator.figures.latencies(now_s());
+    put(table, "putMessageEntireTimeMax", puts.slowest_ms);
+    put(table, "putMessageDistributeTime", puts.distribution);
+    put(table, "putLatency99", format!("{:.2}", puts.p99_ms));
+    put(table, "putLatency999", format!("{:.2}", puts.p999_ms));
+    let slowest_get_ms = coordinator.figures.slowest_get_ms();
+    put(table, "getMessageEntireTimeMax", slowest_get_ms);
+}
+
 fn log(coordinator: &Coordinator, table: &mut Table) {
     let store = &coordinator.shared.store;
     let unflushed = store.unflushed_bytes();
     put(table, "commitLogMinOffset", store.first().0);
     put(table, "commitLogMaxOffset", store.written().0);
     put(table, "remainHowManyDataToFlush", readable(unflushed));
+    // What is stored is in the log: there is no pool before it.
+    put(table, "remainHowManyDataToCommit", readable(0));
     // The index entry is made with the append: nothing is ever behind.
     put(table, "dispatchBehindBytes", 0);
     let durable = store.flush_stats();

@@ -33,9 +33,10 @@ pub fn update(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
     let (settings, remarks) = before.changed(&changes).map_err(|refused| {
         let code = match refused {
             ChangeRefused::BlackListed(_) => response::NO_PERMISSION,
-            ChangeRefused::NeedsRestart(_) | ChangeRefused::Invalid(_) => {
-                response::INVALID_PARAMETER
-            }
+            ChangeRefused::NeedsRestart(_)
+            | ChangeRefused::NotHere(_)
+            | ChangeRefused::Unknown { .. }
+            | ChangeRefused::Invalid(_) => response::INVALID_PARAMETER,
         };
         refuse(code, refused.to_string())
     })?;

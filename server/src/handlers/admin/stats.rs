@@ -14,7 +14,7 @@ use protocol::code::response;
 use protocol::header::topic::{ConsumeStatsQuery, Topic};
 use protocol::json::Dialect;
 
-use crate::coordinator::{Coordinator, Tables};
+use crate::coordinator::{Coordinator, Tables, now_s};
 use crate::handlers::{Answer, Handled, Reply, refuse};
 
 /// 202
@@ -32,6 +32,7 @@ pub fn of_topic(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled
     };
     let broker_name = coordinator.settings().broker_name.clone();
     let store = Arc::clone(&coordinator.shared.store);
+    let topic_put_tps = coordinator.figures.put_rate(&topic, now_s());
     Ok(Reply::later(async move {
         let mut offsets = BTreeMap::new();
         for queue_id in 0..queues {
@@ -50,7 +51,7 @@ pub fn of_topic(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled
         }
         let stats = TopicStats {
             offsets,
-            ..TopicStats::default()
+            topic_put_tps,
         };
         Answer::with_body(stats.to_json())
     }))
@@ -60,13 +61,15 @@ pub fn of_topic(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled
 pub fn of_group(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
     let header = ConsumeStatsQuery::from(command)?;
     let broker_name = coordinator.settings().broker_name.clone();
-    let mut queues = Vec::new();
+    let (mut queues, mut consume_tps) = (Vec::new(), 0.0);
     {
         let tables = coordinator.tables();
         for topic in topics_asked(&tables, &header) {
             let Some(config) = tables.topics.get(&topic) else {
                 continue;
             };
+            let group = &header.consumer_group;
+            consume_tps += coordinator.figures.get_rate(group, &topic, now_s());
             for queue_id in 0..config.read_queue_nums {
                 let offset = tables.offsets.get(&header.consumer_group, &topic, queue_id);
                 let queue = MessageQueue {
@@ -93,7 +96,7 @@ pub fn of_group(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled
         }
         let stats = ConsumeStats {
             offsets,
-            ..ConsumeStats::default()
+            consume_tps,
         };
         Answer::with_body(stats.to_json())
     }))
@@ -135,7 +138,7 @@ pub fn groups_of_topic(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> 
     Ok(Answer::with_body(list.to_json(Dialect::Fastjson1)).into())
 }
 
-fn ends(store: &Store, queue: &MessageQueue) -> (i64, i64) {
+pub(super) fn ends(store: &Store, queue: &MessageQueue) -> (i64, i64) {
     let found = u32::try_from(queue.queue_id)
         .ok()
         .and_then(|id| store.find_queue(&queue.topic, id));
@@ -146,7 +149,7 @@ fn ends(store: &Store, queue: &MessageQueue) -> (i64, i64) {
 }
 
 /// When the message in front of `end` was stored; 0 if there is none.
-async fn time_before(store: &Arc<Store>, queue: &MessageQueue, end: i64) -> i64 {
+pub(super) async fn time_before(store: &Arc<Store>, queue: &MessageQueue, end: i64) -> i64 {
     let (Ok(id), Ok(last)) = (u32::try_from(queue.queue_id), u64::try_from(end - 1)) else {
         return 0;
     };

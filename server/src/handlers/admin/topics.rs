@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use protocol::body::Body;
 use protocol::body::lists::TopicList;
+use protocol::body::static_topic::TopicConfigAndMapping as TopicAndMapping;
 use protocol::body::topic_config::{
     DataVersion, TopicConfig, TopicConfigAndMapping, TopicConfigTable, TopicFilterType,
 };
@@ -47,7 +48,10 @@ pub fn create(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
 }
 
 /// The topic as it will be; refused if it cannot be so.
-fn wanted(coordinator: &Coordinator, header: &CreateTopic<'_>) -> Result<TopicConfig, Refusal> {
+pub(super) fn wanted(
+    coordinator: &Coordinator,
+    header: &CreateTopic<'_>,
+) -> Result<TopicConfig, Refusal> {
     let invalid = |remark: String| refuse(response::INVALID_PARAMETER, remark);
     let topic = &*header.topic;
     names::validate_topic(topic).map_err(|error| invalid(error.to_string()))?;
@@ -133,6 +137,8 @@ pub fn delete(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
         return Ok(Answer::ok().into());
     }
     drop(tables);
+    coordinator.figures.topic_gone(&topic);
+    super::static_topics::forget(coordinator, &topic);
     tracing::info!(topic, peer = %caller.peer, "topic deleted");
     let entry = coordinator.hide_messages(topic);
     Ok(keep(coordinator, Vec::new(), entry))
@@ -148,7 +154,13 @@ pub fn get(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
             format!("No topic in this broker. topic: {topic}"),
         )
     })?;
-    let body = config.to_json(Dialect::Fastjson1);
+    let with_mapping = command.fields.string("lo").as_deref() == Some("true");
+    let mapping = with_mapping.then(|| coordinator.static_topics.get(&topic));
+    let body = TopicAndMapping {
+        mapping_detail: mapping.flatten(),
+        config: (**config).clone(),
+    };
+    let body = body.to_json(Dialect::Fastjson1);
     Ok(Answer::with_body(body).into())
 }
 

@@ -10,6 +10,7 @@ use reactor::Gather;
 use super::Pull;
 use crate::net::transfer;
 use crate::shard::{Connection, Shard};
+use crate::stats::tally::{self, Got};
 
 /// Why a consumer is told to go on elsewhere in its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub fn found(
     stats.get_found.add(1);
     stats.get_messages.add(u64::from(found.messages));
     stats.get_bytes.add(found.bytes);
+    count(shard, pull, found);
     let body_len = gather.len();
     debug_assert_eq!(
         body_len as u64, found.bytes,
@@ -55,6 +57,25 @@ pub fn found(
     };
     transfer::send(connection, head, gather);
     shard.connections.mark(connection);
+}
+
+fn count(shard: &Shard, pull: &Pull, found: &Found) {
+    let (messages, bytes) = (u64::from(found.messages), found.bytes);
+    let took = reactor::turn_time().saturating_since(pull.looked_at);
+    let (disk_messages, disk_bytes) = match pull.from_disk {
+        true => (messages, bytes),
+        false => (0, 0),
+    };
+    let got = Got {
+        messages,
+        bytes,
+        pulls: 1,
+        took_us: tally::micros(took),
+        disk_messages,
+        disk_bytes,
+        ..Got::default()
+    };
+    shard.tally.got(&pull.group, pull.topic.name(), got);
 }
 
 /// Nothing came, or nothing that the filter takes: then the consumer goes on behind what was passed over.

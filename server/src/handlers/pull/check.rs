@@ -48,6 +48,7 @@ pub fn check(
     let pull = Pull {
         conn: connection.id(),
         asked: Asked::from(command),
+        group: Arc::clone(&group),
         topic,
         queue,
         offset: header.queue_offset,
@@ -57,6 +58,8 @@ pub fn check(
         topic_sys_flag,
         group_sys_flag: group_config.group_sys_flag,
         suggested_broker: MASTER,
+        looked_at: reactor::turn_time(),
+        from_disk: false,
     };
     Ok(Checked { pull, group })
 }

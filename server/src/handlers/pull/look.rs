@@ -40,7 +40,8 @@ pub fn look(shard: &Rc<Shard>, connection: &Rc<Connection>, pull: Pull) -> Outco
 }
 
 /// As `look`, but goes on waiting when the filter takes nothing of what is new.
-pub fn look_again(shard: &Rc<Shard>, connection: &Rc<Connection>, pull: Pull) -> Outcome {
+pub fn look_again(shard: &Rc<Shard>, connection: &Rc<Connection>, mut pull: Pull) -> Outcome {
+    pull.looked_at = reactor::turn_time();
     let limits = limits(shard, &pull);
     let mut gather = shard.scratch.gather.borrow_mut();
     gather.clear();
@@ -54,6 +55,7 @@ pub fn look_again(shard: &Rc<Shard>, connection: &Rc<Connection>, pull: Pull) ->
         &mut gather,
     ) {
         Read::Cold(place) => {
+            pull.from_disk = true;
             cold::start(shard, connection, pull, place);
             Outcome::Done
         }

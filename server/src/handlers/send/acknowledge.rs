@@ -8,6 +8,7 @@ use protocol::code::response;
 use protocol::properties::{MSG_REGION, TRACE_ON};
 use protocol::record::append_message_id;
 use protocol::{Value, write_response};
+use reactor::Instant;
 
 use crate::messages::Refusal;
 use crate::shard::Shard;
@@ -17,6 +18,7 @@ use crate::shard::slab::Key;
 /// Queues the answers; the caller sends them off.
 pub fn acknowledge(shard: &Rc<Shard>, batch: Box<Batch>) {
     let (mut taken, mut bytes) = (0u64, 0u64);
+    let now = reactor::turn_time();
     // A message that is late is stored all the same: its sender gets its place, and decides.
     let code = match batch.late {
         false => response::SUCCESS,
@@ -27,8 +29,12 @@ pub fn acknowledge(shard: &Rc<Shard>, batch: Box<Batch>) {
             taken += 1;
             bytes += u64::from(item.record_bytes());
         }
-        if let Some(key) = sends::key_of(item.token) {
-            settle(shard, key, item, code);
+        let sender = sends::key_of(item.token);
+        let taken_at = sender.and_then(|key| settle(shard, key, item, code));
+        if item.error.is_none() {
+            let waited = taken_at.map(|taken| now.saturating_since(taken));
+            let bytes = u64::from(item.record_bytes());
+            shard.tally.put(item.queue, bytes, waited);
         }
     }
     let stats = shard.stats();
@@ -41,7 +47,8 @@ pub fn acknowledge(shard: &Rc<Shard>, batch: Box<Batch>) {
     shard.outgoing.recycle(batch);
 }
 
-fn settle(shard: &Shard, key: Key, item: &Item, code: i32) {
+/// When the send was taken, if its sender is known.
+fn settle(shard: &Shard, key: Key, item: &Item, code: i32) -> Option<Instant> {
     let mut sends = shard.sends.borrow_mut();
     let store_host = shard.views.borrow().settings.value().advertised();
     if let Some(send) = sends.get_mut(key)
@@ -49,12 +56,10 @@ fn settle(shard: &Shard, key: Key, item: &Item, code: i32) {
     {
         progress.add(item, store_host);
         if progress.records_left > 0 {
-            return;
+            return Some(send.taken);
         }
     }
-    let Some(send) = sends.remove(key) else {
-        return;
-    };
+    let send = sends.remove(key)?;
     drop(sends);
     match &send.batch {
         None => match &item.error {
@@ -72,6 +77,7 @@ fn settle(shard: &Shard, key: Key, item: &Item, code: i32) {
             (Some(error), _) => refuse(shard, &send, error),
         },
     }
+    Some(send.taken)
 }
 
 impl BatchProgress {
