@@ -341,8 +341,12 @@ impl Ahead {
         Ok(segment)
     }
 
-    /// Removes the half-made next segment, once the task has been cancelled.
+    /// Leaves nothing behind the log's end, once the task has been cancelled: neither a half-made next segment, nor
+    /// what a cut left further ahead than anybody has looked. Others who read the log check less than we do.
     pub async fn tidy(&self) {
+        if let Err(error) = self.zero_rest().await {
+            tracing::warn!(%error, "something may be left behind the end of the log");
+        }
         let spares = self.layout.spares(self.state.borrow().segment.end());
         // Jobs of the other thread are done in order: whatever the task had begun there is over by then.
         offload("remove an unfinished log segment", move || {
@@ -355,6 +359,41 @@ impl Ahead {
             }
         })
         .await;
+    }
+
+    /// Zeroes, durably, what nobody has looked at behind the tail.
+    async fn zero_rest(&self) -> io::Result<()> {
+        let (segment, mut at) = {
+            let state = self.state.borrow();
+            if !state.stale {
+                return Ok(());
+            }
+            (state.segment.clone(), state.touched.max(state.position))
+        };
+        let uncached = segment.uncached().await;
+        let shown = uncached.as_ref().unwrap_or(segment.file());
+        let mut found_any = false;
+        while at < self.segment_bytes {
+            let block = at / BLOCK_BYTES * BLOCK_BYTES;
+            let len = STEP_BYTES.min(self.segment_bytes - block) as usize;
+            let buffer = Buffer::with_capacity(len);
+            let (read, mut bytes) = shown.read_at(buffer, block, len).await;
+            if read? < len {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if !is_zero(&bytes[(at - block) as usize..]) {
+                let left = len - (at - block) as usize;
+                bytes.set_len(left);
+                bytes.fill(0);
+                segment.file().write_at(bytes, at).await.0?;
+                found_any = true;
+            }
+            at = block + len as u64;
+        }
+        if found_any {
+            segment.file().sync_data().await?;
+        }
+        Ok(())
     }
 
     /// How much of a new segment is touched before it is handed over.

@@ -1,7 +1,7 @@
 //! `orbit-broker check`: verifies a store that nobody has open: every record, every companion, what files are there.
 //!
 //! The log is read from its first byte to its last, and from it, segment by segment, what the companions must say.
-//! It is never written; `repair` makes again what is derived from it. Stores of RocketMQ are read by RocketMQ's
+//! It is never written, and nothing else unless asked: `repair` makes again what is derived from it. Stores of RocketMQ are read by RocketMQ's
 //! rules. What the broker's own tables say is looked at by the server.
 
 mod companions;
@@ -101,17 +101,18 @@ pub async fn check(
     Ok(report)
 }
 
-/// Keeps a broker from opening the store meanwhile. A disk that cannot be written to needs no lock.
+/// Keeps a broker from opening the store meanwhile. Who only looks leaves no trace, and needs no lock where nobody ever
+/// had the store open, or where it cannot be read.
 async fn lock(layout: &Layout, repair: bool) -> Result<Option<LockFile>, CannotCheck> {
-    match store::lock(layout).await {
-        Ok(lock) => Ok(Some(lock)),
+    let locked = match repair {
+        true => store::lock(layout).await.map(Some),
+        false => store::lock_to_look(layout).await,
+    };
+    match locked {
+        Ok(lock) => Ok(lock),
         Err(OpenError::InUse { path, holder }) => Err(CannotCheck::InUse { path, holder }),
         Err(OpenError::Io { source, .. })
-            if !repair
-                && matches!(
-                    source.kind(),
-                    io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
-                ) =>
+            if !repair && source.kind() == io::ErrorKind::PermissionDenied =>
         {
             Ok(None)
         }

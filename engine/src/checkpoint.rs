@@ -4,19 +4,19 @@
 //! queue's next offset at that place. What is not part of the answer is removed: it is derived, and stale.
 
 use crate::QueueNo;
+use crate::dispatch::dispatch;
 use crate::layout::{Companion, Layout, parse_companion};
 use crate::queue::Registry;
 use crate::queue_index::Entry;
 use crate::queue_index::keeper::Covered;
 use crate::queue_index::part::{BLOCK_BYTES, Damage, Header, Kind, check_block};
 use crate::queue_index::sealed::{open_companion, read_directory};
+use crate::recovery::walk;
 use crate::segment::{Hot, Segment};
 use protocol::{record, sysflag};
-use reactor::{Buffer, File, fs};
+use reactor::{File, fs};
 use std::io;
 use std::sync::Arc;
-
-const PAGE_BYTES: usize = 4096;
 
 /// Where recovery starts to read.
 #[derive(Debug)]
@@ -288,7 +288,8 @@ fn follows(hot: &Hot, queue: QueueNo, offset: u64) -> bool {
     run.entry(last).is_some() && run.entry(offset).is_none()
 }
 
-/// Whether the segment is the one the companion was made for: its first record has the base's store time.
+/// Whether the segment is the one the companion was made for: its first record has the base's store time. A first record
+/// that does not count tells nothing.
 fn fits_log(header: &Header, segment: &Segment) -> io::Result<bool> {
     let head = &header.head;
     if head.segment_bytes != segment.bytes() {
@@ -297,17 +298,28 @@ fn fits_log(header: &Header, segment: &Segment) -> io::Result<bool> {
     if head.to == segment.base() {
         return Ok(true); // It describes nothing yet.
     }
-    // A whole page at its place: the file may be open for direct access.
-    let mut page = Buffer::with_capacity(PAGE_BYTES);
-    page.set_len(PAGE_BYTES);
-    segment.file().read_exact_at_blocking(&mut page, 0)?;
-    let first = page
-        .first_chunk()
-        .expect("a page is longer than a record's start");
-    let Some(store_ms) = store_ms_of(first, segment.base()) else {
+    let mut first = [0; record::RECORD_BYTES_MIN];
+    segment.read_blocking(&mut first, 0)?;
+    if first[..record::HEADER_BYTES] == [0; record::HEADER_BYTES] {
         return Ok(false);
-    };
-    Ok(store_ms == head.base_ms)
+    }
+    match store_ms_of(&first, segment.base()) {
+        Some(store_ms) if store_ms == head.base_ms => Ok(true),
+        Some(_) => Ok(!first_counts(segment, &first)?),
+        None => Ok(true),
+    }
+}
+
+/// Whether the first record, which begins so, is one that indexes are made from.
+fn first_counts(segment: &Segment, start: &[u8]) -> io::Result<bool> {
+    let total = record::len_at(start).map_or(0, |header| header.total);
+    if total as u64 > segment.bytes() {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; total];
+    segment.read_blocking(&mut bytes, 0)?;
+    let view = walk::check(&bytes, segment.base(), 0);
+    Ok(view.and_then(|view| dispatch(&view).map(drop)).is_ok())
 }
 
 /// The store time of the record whose first bytes are given, if it claims to be at `log_offset`.

@@ -148,6 +148,14 @@ impl Config {
                 "the window has {window} bytes, which is not a power of two from {WINDOW_BYTES_MIN} on"
             ));
         }
+        if let WindowDir::At(dir) = &self.window.dir
+            && dir.to_str().is_none_or(|dir| dir.contains('\n'))
+        {
+            return Some(format!(
+                "windowDir is {}, which is not plain text: the next start could not find it",
+                dir.display()
+            ));
+        }
         if self.shards > SHARDS_MAX {
             return Some(format!("shards is {}, more than {SHARDS_MAX}", self.shards));
         }
@@ -158,6 +166,21 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_whose_place_cannot_be_written_down_is_refused() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let mut config = Config::for_root("store");
+        for (dir, is_good) in [
+            (&b"/dev/shm/\xff"[..], false),
+            (b"/dev/a\nb", false),
+            (b"/dev/a b", true),
+        ] {
+            config.window.dir = WindowDir::At(OsStr::from_bytes(dir).into());
+            assert_eq!(config.complaint().is_none(), is_good, "{dir:?}");
+        }
+    }
 
     #[test]
     fn a_segment_size_that_cannot_be_mapped_in_pages_is_named() {

@@ -12,6 +12,7 @@
 //! root/orbit/00000000001073741824.gone      a segment that was reclaimed; its space is being given back
 //! root/orbit/origin                         the log is ours, and no RocketMQ has had it since
 //! root/orbit/unsynced                       a sync failed: which part of the log is to be checked
+//! root/orbit/damaged                        where the log is damaged, and messages are missing
 //! root/orbit/rocketmq-aside/                what RocketMQ had derived from the log
 //! root/orbit/reserve                        space kept back for tables and indexes
 //! ```
@@ -200,6 +201,11 @@ impl Layout {
     /// What a failed sync left open; see `recovery::unsynced`.
     pub fn unsynced(&self) -> PathBuf {
         self.companions().join("unsynced")
+    }
+
+    /// Where the log is damaged; see `recovery::damage`.
+    pub fn damaged(&self) -> PathBuf {
+        self.companions().join("damaged")
     }
 
     /// What RocketMQ derives from the log, and makes again when it is gone.

@@ -5,6 +5,7 @@
 //! (`ahead`), and later segments are removed. Missing or damaged indexes are made again from the log, those of old
 //! segments beside the open store. Logs of RocketMQ are read by RocketMQ's rules (`indexing`), up to where we go on.
 
+mod damage;
 pub mod files;
 pub mod indexing;
 mod rebuild;
@@ -56,6 +57,10 @@ pub struct Recovered {
     pub read_bytes: u64,
     /// RocketMQ had the store since we last did.
     pub rocketmqs: bool,
+    /// Up to here RocketMQ's rules hold.
+    pub rocketmqs_until: LogOffset,
+    /// The first offset of every queue was found.
+    pub starts_known: bool,
 }
 
 /// Opens the log and finds its end. Nothing is accepted before this is done.
@@ -75,18 +80,23 @@ pub async fn recover(
         checkpoint::load(layout, &segments, registry).map_err(OpenError::io(&companions))?;
     let first = segments.first().map_or(0, |segment| segment.base());
     checkpoint::tidy(layout, &found.covered, first).map_err(OpenError::io(&companions))?;
+    let mut starts_known = true;
     if let Some(oldest) = segments.first()
         && oldest.base() < found.covered.segment_base
         && let Err(error) = checkpoint::load_starts(layout, oldest, registry)
     {
         tracing::warn!(%error, "the start of the queues is not known; it is found when they are read");
+        starts_known = false;
     }
+    let damaged = damage::known(layout, first).map_err(OpenError::io(layout.damaged()))?;
+    let gaps_until = damaged.iter().map(|damage| damage.until).max();
     let flushed = LogOffset(found.covered.to);
     let log_end = segments.last().map_or(found.covered.to, |last| last.end());
     let mut scan = Scan::new(
         registry,
         layout,
         rocketmqs_until,
+        gaps_until.unwrap_or(0),
         found.covered,
         found.last_ms,
         log_end,
@@ -103,6 +113,7 @@ pub async fn recover(
         let damage_until = damage_until(&segments[number..], torn_max).await;
         let damage_until = damage_until.map_err(OpenError::io(segment.path()))?;
         if damage_until <= scan.end {
+            scan.finish(segment);
             kept = number + 1;
             break;
         }
@@ -110,7 +121,7 @@ pub async fn recover(
     }
     // Newest first: whatever ends this in the middle leaves no hole.
     for beyond in segments.drain(kept..).rev() {
-        if begins_with_record(&beyond)
+        if holds_record(&beyond)
             .await
             .map_err(OpenError::io(beyond.path()))?
         {
@@ -130,6 +141,9 @@ pub async fn recover(
         let next = next.map_err(OpenError::io(path))?;
         segments.push(Arc::new(next));
     }
+    if let Err(error) = damage::note(layout, first, &scan.damaged, scan.end) {
+        tracing::warn!(%error, "it cannot be noted where the log is damaged");
+    }
     tracing::info!(
         first,
         end = scan.end,
@@ -145,6 +159,11 @@ pub async fn recover(
         read_from: flushed,
         read_bytes: scan.read_bytes,
         rocketmqs,
+        rocketmqs_until: LogOffset(match rocketmqs {
+            true => scan.end,
+            false => rocketmqs_until,
+        }),
+        starts_known,
     };
     let segments = Segments::new(config.segment_bytes, segments);
     let release_at = ReleaseAt::of(config, medium);
@@ -205,17 +224,32 @@ fn torn_segments_max(layout: &Layout, rocketmqs: bool) -> usize {
 /// Of segments of which the first has bytes that do not count: below which log offset that is damage, not the end.
 async fn damage_until(segments: &[Arc<Segment>], torn_max: usize) -> io::Result<u64> {
     for number in (torn_max.max(1)..segments.len()).rev() {
-        if begins_with_record(&segments[number]).await? {
+        if holds_record(&segments[number]).await? {
             return Ok(segments[number + 1 - torn_max.max(1)].base());
         }
     }
     Ok(0)
 }
 
-async fn begins_with_record(segment: &Segment) -> io::Result<bool> {
+/// Whether there is a good record in a segment that anything was written to.
+async fn holds_record(segment: &Segment) -> io::Result<bool> {
     let (file, base, bytes) = (segment.file().clone(), segment.base(), segment.bytes());
     let mut walk = Walk::new(file, base, bytes, 0);
-    Ok(matches!(walk.next().await?, Step::Record(found) if found.view.is_ok()))
+    loop {
+        match walk.next().await? {
+            Step::Record(found) if found.view.is_ok() => return Ok(true),
+            Step::Record(found) => {
+                let position = found.position;
+                walk.go_to(position);
+            }
+            // One that was prepared is not read to its end.
+            Step::Full | Step::End(walk::NOTHING_MORE) => return Ok(false),
+            Step::End(_) => {}
+        }
+        if !walk.find_next_record().await? {
+            return Ok(false);
+        }
+    }
 }
 
 /// A segment with good records behind the end of the log is nobody's to delete. Blocks.
@@ -306,11 +340,7 @@ pub async fn adopt(
     // Before RocketMQ's own files go: they, too, say whose log it is.
     let origin = layout.origin();
     if recovered.rocketmqs || !fs::exists(&origin) {
-        let until = if recovered.rocketmqs {
-            recovered.end.0
-        } else {
-            0
-        };
+        let until = recovered.rocketmqs_until.0;
         files::write_origin(layout, until).map_err(OpenError::io(origin))?;
     }
     move_aside(layout).map_err(OpenError::io(layout.aside()))

@@ -17,6 +17,7 @@ use reactor::{File, OpenOptions};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct Store {
     rebuilding: Mutex<BTreeSet<u64>>,
     recovered_from: LogOffset,
     recovered_bytes: u64,
+    rocketmqs_until: LogOffset,
+    starts_known: AtomicBool,
     /// Held for as long as anybody can still reach the files.
     _lock: LockFile,
 }
@@ -100,7 +103,7 @@ impl Store {
         recovery::unsynced::heal(&config, &layout, &opened.medium).await?;
         let recovered = recovery::recover(&config, &layout, &registry, &opened.medium, progress);
         let (log, mut recovered) = recovered.await?;
-        mark_open(&layout).map_err(OpenError::io(layout.abort()))?;
+        on_a_full_disk(&layout, || mark_open(&layout)).map_err(OpenError::io(layout.abort()))?;
         let store = Arc::new(Store {
             sealed: SealedCache::new(layout.clone(), registry.clone()),
             blocks: Arc::new(BlockCache::new(&config)),
@@ -114,12 +117,14 @@ impl Store {
             rebuilding: Mutex::default(),
             recovered_from: recovered.read_from,
             recovered_bytes: recovered.read_bytes,
+            rocketmqs_until: recovered.rocketmqs_until,
+            starts_known: AtomicBool::new(recovered.starts_known),
             _lock: lock,
         });
         recovery::adopt(&store, &layout, &mut recovered).await?;
         let list = store.log().segments().load_full();
         let tail = list.items().last().expect("recovery leaves a segment");
-        opened.begin(tail, recovered.end.0).await?;
+        opened.begin(&layout, tail, recovered.end.0).await?;
         let writer = Writer::start(store.clone(), layout, &recovered);
         writer
             .sync_recovered()
@@ -152,9 +157,19 @@ impl Store {
         self.registry.sorted()
     }
 
-    /// Up to here the log was laid by RocketMQ, as it was when the store opened. Blocks.
+    /// Up to here the log was laid by RocketMQ, as it was when the store opened.
     pub fn rocketmqs_until(&self) -> LogOffset {
-        LogOffset(recovery::files::rocketmqs_until(&self.layout, &[]))
+        self.rocketmqs_until
+    }
+
+    /// Whether every queue's start is known. Otherwise one whose messages are all gone seems to have some, until the
+    /// oldest segment's index is made again.
+    pub fn starts_known(&self) -> bool {
+        self.starts_known.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_starts_known(&self) {
+        self.starts_known.store(true, Ordering::Release);
     }
 
     /// How many queues there are, of all topics.
@@ -299,24 +314,30 @@ fn prepare_directories(layout: &Layout) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// A process that was killed keeps the lock until its last write is over: for that it is waited.
+/// The store is this process's.
 pub(crate) async fn lock(layout: &Layout) -> Result<LockFile, OpenError> {
-    let path = layout.lock();
+    when_free(&layout.lock(), || fs::lock(&layout.lock())).await
+}
+
+/// Nobody opens the store while this is held, and nothing of it is changed. `None` if nobody ever had it open.
+pub(crate) async fn lock_to_look(layout: &Layout) -> Result<Option<LockFile>, OpenError> {
+    when_free(&layout.lock(), || fs::lock_to_look(&layout.lock())).await
+}
+
+/// A process that was killed keeps the lock until its last write is over: for that it is waited.
+async fn when_free<T>(path: &Path, lock: impl Fn() -> io::Result<T>) -> Result<T, OpenError> {
     let latest = reactor::now() + LOCK_PATIENCE;
     loop {
-        match fs::lock(&path) {
+        match lock() {
             Ok(lock) => return Ok(lock),
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                return Err(OpenError::Io {
-                    path,
-                    source: error,
-                });
+                return Err(OpenError::io(path)(error));
             }
-            Err(_) if !fs::lock_holder_lives(&path) && reactor::now() < latest => {
+            Err(_) if !fs::lock_holder_lives(path) && reactor::now() < latest => {
                 reactor::sleep(LOCK_PAUSE).await;
             }
             Err(_) => {
-                let holder = holder(&path);
+                let (path, holder) = (path.to_path_buf(), holder(path));
                 return Err(OpenError::InUse { path, holder });
             }
         }
@@ -346,6 +367,25 @@ pub(crate) fn holder(lock: &Path) -> String {
         "" => "of unknown id".to_owned(),
         "lock" => "of a RocketMQ broker".to_owned(),
         pid => pid.chars().take(20).collect(),
+    }
+}
+
+/// Does what a store needs to open; where there is no room for it, with what was kept back: reads go on at least.
+pub(crate) fn on_a_full_disk(
+    layout: &Layout,
+    write: impl Fn() -> io::Result<()>,
+) -> io::Result<()> {
+    match write() {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            fs::remove_file(&layout.reserve()).map_err(|_| error)?;
+            write()
+        }
+        other => other,
     }
 }
 

@@ -133,6 +133,16 @@ pub fn lock(path: &Path) -> io::Result<LockFile> {
     Ok(LockFile { _held: held })
 }
 
+/// Keeps everybody who would lock the file from doing so, and changes nothing: it is not made, nor written. `None` if it is
+/// not there; `WouldBlock` if somebody has locked it. Blocks.
+pub fn lock_to_look(path: &Path) -> io::Result<Option<LockFile>> {
+    let held = match core::sim() {
+        Some(core) => sim::fs::lock_to_look(&core, path)?.map(Held::Sim),
+        None => disk::lock_to_look(path)?.map(|file| Held::Real(disk::Locked(file))),
+    };
+    Ok(held.map(|held| LockFile { _held: held }))
+}
+
 /// Whether the process that wrote its id into a lock file still runs. True if that cannot be told. Blocks.
 pub fn lock_holder_lives(path: &Path) -> bool {
     match core::sim() {

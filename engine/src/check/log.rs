@@ -9,7 +9,7 @@ use crate::queue_index::Entry;
 use crate::queue_index::active::ActiveIndex;
 use crate::recovery::Progress;
 use crate::recovery::files::FoundFile;
-use crate::recovery::indexing::{Indexing, Place};
+use crate::recovery::indexing::{Doubts, Indexing, Message, Place, Rules};
 use crate::recovery::walk::{self, Step, Walk};
 use hashbrown::HashMap;
 use protocol::record;
@@ -33,6 +33,8 @@ pub struct LogCheck<'a> {
     /// Where in the log a queue began anew, the last time.
     anew: HashMap<QueueNo, u64>,
     left_out: Vec<LeftOut>,
+    /// Bytes that do not count were met: behind them queues may have gaps.
+    met_damage: bool,
 }
 
 /// How the reading of a segment ended.
@@ -57,6 +59,7 @@ impl<'a> LogCheck<'a> {
             last: 0,
             anew: HashMap::new(),
             left_out: Vec::new(),
+            met_damage: false,
         }
     }
 
@@ -146,11 +149,12 @@ impl<'a> LogCheck<'a> {
         expected: &mut Expected,
         report: &mut Report,
     ) -> io::Result<Ended> {
-        let mut indexing = Indexing::default();
+        let (mut indexing, mut doubts) = (Indexing::default(), Doubts::default());
         loop {
             let (position, why) = match walk.next().await? {
                 Step::Full => {
                     expected.latest_ms = indexing.latest_ms();
+                    self.finish(found, doubts, expected, report);
                     return Ok(Ended::Full);
                 }
                 Step::Record(record) => {
@@ -162,7 +166,7 @@ impl<'a> LogCheck<'a> {
                         Ok(entry) => {
                             report.records += 1;
                             if let Some((to, entry)) = entry {
-                                self.message(found, &to, entry, expected, report);
+                                self.message(found, &to, entry, expected, &mut doubts, report);
                             }
                             continue;
                         }
@@ -174,8 +178,11 @@ impl<'a> LogCheck<'a> {
             expected.latest_ms = indexing.latest_ms();
             walk.go_to(position);
             if !walk.find_next_record().await? {
+                self.finish(found, doubts, expected, report);
+                self.met_damage |= number < self.last;
                 return Ok(Ended::At(position, why));
             }
+            self.met_damage = true;
             let next = walk.position();
             let what = format!("{why}; the next record is at {next}");
             if number == self.last && !report.closed {
@@ -195,34 +202,88 @@ impl<'a> LogCheck<'a> {
         to: &Dispatched<'_>,
         entry: Entry,
         expected: &Expected,
+        doubts: &mut Doubts,
         report: &mut Report,
     ) {
         report.messages += 1;
-        let queue = self.queue(to);
+        let message = Message {
+            queue: self.queue(to),
+            queue_offset: to.queue_offset,
+            entry,
+        };
+        let rules = self.rules(found, entry);
+        let (next, left_out) = (message.queue.max_offset(), doubts.left_out());
+        let settled = doubts.settle(next, message, rules);
+        if doubts.left_out() > left_out {
+            let what = format!(
+                "{}/{}: around offset {next} a message's queue offset cannot be right; it is left out",
+                to.topic, to.queue_id
+            );
+            self.report(found, entry, what, report);
+        }
+        for message in settled.into_iter().flatten().flatten() {
+            self.list(found, &message, expected, report);
+        }
+    }
+
+    /// What holds at the place of an entry. A gap in a log of ours is reported; the entries behind it count.
+    fn rules(&self, found: &FoundFile, entry: Entry) -> Rules {
+        match found.base + u64::from(entry.position) < self.rocketmqs_until {
+            true => Rules::RocketMqs,
+            false => Rules::Gaps,
+        }
+    }
+
+    fn finish(
+        &mut self,
+        found: &FoundFile,
+        mut doubts: Doubts,
+        expected: &Expected,
+        report: &mut Report,
+    ) {
+        for message in doubts.finish(Queue::max_offset) {
+            self.list(found, &message, expected, report);
+        }
+    }
+
+    fn list(
+        &mut self,
+        found: &FoundFile,
+        message: &Message,
+        expected: &Expected,
+        report: &mut Report,
+    ) {
+        let (queue, offset) = (&message.queue, message.queue_offset);
         let next = queue.max_offset();
-        let place = Place::of(next, to.queue_offset);
+        let place = Place::of(next, offset);
         if place != Place::Follows {
             let what = format!(
-                "offset {} of {}/{} where {next} was expected",
-                to.queue_offset, to.topic, to.queue_id
+                "offset {offset} of {}/{} where {next} was expected",
+                queue.topic(),
+                queue.id()
             );
-            let at = Some(u64::from(entry.position));
-            if found.base + u64::from(entry.position) < self.rocketmqs_until {
-                report.note(&found.path, at, what);
-            } else {
-                const ADVICE: &str = "messages between are lost, unless another copy has them";
-                report.problem(&found.path, at, what, Repair::Impossible(ADVICE));
-            }
+            self.report(found, message.entry, what, report);
         }
         if place == Place::Anew {
-            queue.start_at(to.queue_offset);
-            let at = found.base + u64::from(entry.position);
+            queue.start_at(offset);
+            let at = found.base + u64::from(message.entry.position);
             self.anew.insert(queue.no(), at);
         }
         expected
             .index
-            .append_anywhere(queue.no(), next, to.queue_offset, entry);
-        queue.store_max(to.queue_offset + 1);
+            .append_anywhere(queue.no(), next, offset, message.entry);
+        queue.store_max(offset + 1);
+    }
+
+    /// A queue with a gap or another beginning. What comes of damage was reported with that.
+    fn report(&self, found: &FoundFile, entry: Entry, what: String, report: &mut Report) {
+        let at = Some(u64::from(entry.position));
+        if self.rules(found, entry) == Rules::RocketMqs || self.met_damage {
+            report.note(&found.path, at, what);
+        } else {
+            const ADVICE: &str = "messages between are lost, unless another copy has them";
+            report.problem(&found.path, at, what, Repair::Impossible(ADVICE));
+        }
     }
 
     fn queue(&self, to: &Dispatched<'_>) -> Arc<Queue> {

@@ -2,7 +2,8 @@
 //!
 //! The writer appends (or recovery, before there is a writer). Readers on any core look up entries below the
 //! queue's published end, which they have loaded with Acquire; the writer's Release of that end is what makes the
-//! entries visible, so the stores in here are relaxed. Nothing is ever changed or moved.
+//! entries visible, so the stores in here are relaxed. Nothing is ever moved, and nothing changed once there are
+//! readers: only recovery forgets a queue's run.
 
 use super::chunks::Chunks;
 use super::{Entry, GAP_ENTRIES_MAX, Place};

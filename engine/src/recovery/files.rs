@@ -1,7 +1,7 @@
 //! The files of the log as they are found: which are segments, what does not belong there, whose log it is.
 //!
-//! Only looks; nothing is opened for writing and nothing changed. Opening a store refuses at the first problem,
-//! `check` reports all of them.
+//! `find` only looks: nothing is opened for writing and nothing changed. Opening a store refuses at the first problem
+//! (an unfinished newest file it removes), `check` reports all of them.
 
 use crate::layout::{Layout, UNFINISHED_SUFFIX, parse_segment_name, segment_name};
 use reactor::{File, OpenOptions, fs};

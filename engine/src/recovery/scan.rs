@@ -3,18 +3,17 @@
 //! Indexes of full segments stay in memory for the newest few only; older ones are sealed as the scan leaves them
 //! behind, so that a log without any companion is read in bounded memory.
 
-use super::indexing::{Indexing, Place};
+use super::indexing::{Doubts, Indexing, Message, Place, Rules};
 use super::walk::{self, Step, Walk};
 use super::{Progress, seal};
-use crate::dispatch::Dispatched;
 use crate::layout::Layout;
 use crate::queue::{Queue, Registry};
-use crate::queue_index::Entry;
 use crate::queue_index::keeper::Covered;
 use crate::segment::{Hot, Segment};
 use protocol::record::View;
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Progress is said this often.
@@ -28,8 +27,12 @@ pub struct Scan<'a> {
     pub layout: &'a Layout,
     /// Below this log offset queues may have gaps and start anew.
     pub rocketmqs_until: u64,
+    /// Below this log offset queues may have gaps, because damage was passed over before.
+    pub gaps_until: u64,
     /// Below this log offset a record that does not count is damage to be passed over, not the end of the log.
     pub damage_until: u64,
+    /// What was passed over.
+    pub damaged: Vec<Range<u64>>,
     pub covered: Covered,
     /// Store time of the last record, or the latest before it.
     pub last_ms: i64,
@@ -40,6 +43,8 @@ pub struct Scan<'a> {
     pub outdated_below: u64,
     /// Read to their end, with their index in memory.
     unsealed: VecDeque<Arc<Segment>>,
+    /// Of the segment that is being read.
+    doubts: Doubts,
 }
 
 impl<'a> Scan<'a> {
@@ -47,6 +52,7 @@ impl<'a> Scan<'a> {
         registry: &'a Arc<Registry>,
         layout: &'a Layout,
         rocketmqs_until: u64,
+        gaps_until: u64,
         covered: Covered,
         last_ms: i64,
         log_end: u64,
@@ -55,7 +61,9 @@ impl<'a> Scan<'a> {
             registry,
             layout,
             rocketmqs_until,
+            gaps_until,
             damage_until: 0,
+            damaged: Vec::new(),
             end: covered.to,
             read_bytes: 0,
             total_bytes: log_end - covered.to,
@@ -63,6 +71,7 @@ impl<'a> Scan<'a> {
             last_ms,
             outdated_below: 0,
             unsealed: VecDeque::new(),
+            doubts: Doubts::default(),
         }
     }
 
@@ -114,6 +123,7 @@ impl<'a> Scan<'a> {
             if full {
                 self.read_bytes = before + bytes - from;
                 self.end = segment.end();
+                self.finish(segment);
                 self.unsealed.push_back(segment.clone());
                 self.seal_oldest().await?;
                 return Ok(true);
@@ -139,56 +149,70 @@ impl<'a> Scan<'a> {
     ) -> Result<(), &'static str> {
         let dispatched = indexing.entry(&hot.index, position, view)?;
         if let Some((to, entry)) = dispatched {
-            self.place(hot, segment_base, &to, entry)?;
+            let queue = self.queue(to.topic, to.queue_id, to.queue_offset);
+            let rules = match segment_base + position {
+                at if at < self.rocketmqs_until => Rules::RocketMqs,
+                at if at < self.gaps_until => Rules::Gaps,
+                _ => Rules::Strict,
+            };
+            let next = queue.max_offset();
+            let message = Message {
+                queue,
+                queue_offset: to.queue_offset,
+                entry,
+            };
+            let settled = self.doubts.settle(next, message, rules)?;
+            for message in settled.into_iter().flatten() {
+                self.list(hot, segment_base, &message);
+            }
         }
         self.last_ms = self.last_ms.max(view.store_ms);
         Ok(())
     }
 
-    fn place(
-        &mut self,
-        hot: &Hot,
-        segment_base: u64,
-        to: &Dispatched<'_>,
-        entry: Entry,
-    ) -> Result<(), &'static str> {
-        let queue = match self.registry.find(to.topic, to.queue_id) {
-            Some(queue) => queue,
-            None => {
-                let queue = self.registry.find_or_make(to.topic, to.queue_id);
-                queue.start_at(to.queue_offset);
-                queue
-            }
+    /// The segment is read, or the log ends in it: lists what is still in doubt.
+    pub fn finish(&mut self, segment: &Segment) {
+        let left = self.doubts.finish(Queue::max_offset);
+        let hot = segment.hot();
+        let Some(hot) = hot.as_ref().filter(|_| !left.is_empty()) else {
+            return;
         };
-        let next = queue.max_offset();
-        let place = Place::of(next, to.queue_offset);
-        if place == Place::Follows {
-            hot.index.append(queue.no(), to.queue_offset, entry);
-        } else if segment_base + u64::from(entry.position) >= self.rocketmqs_until {
-            return Err("the record does not follow its queue");
-        } else {
-            if place == Place::Anew {
-                self.start_anew(&queue, segment_base, to);
-            }
-            hot.index
-                .append_anywhere(queue.no(), next, to.queue_offset, entry);
+        for message in left {
+            self.list(hot, segment.base(), &message);
         }
-        queue.store_max(to.queue_offset + 1);
-        Ok(())
+    }
+
+    fn queue(&self, topic: &str, id: u32, queue_offset: u64) -> Arc<Queue> {
+        self.registry.find(topic, id).unwrap_or_else(|| {
+            let queue = self.registry.find_or_make(topic, id);
+            queue.start_at(queue_offset);
+            queue
+        })
+    }
+
+    fn list(&mut self, hot: &Hot, segment_base: u64, message: &Message) {
+        let (queue, offset) = (&message.queue, message.queue_offset);
+        let next = queue.max_offset();
+        if Place::of(next, offset) == Place::Anew {
+            self.start_anew(queue, segment_base, offset);
+        }
+        hot.index
+            .append_anywhere(queue.no(), next, offset, message.entry);
+        queue.store_max(offset + 1);
     }
 
     /// Forgets what was found of the queue before.
-    fn start_anew(&mut self, queue: &Queue, segment_base: u64, to: &Dispatched<'_>) {
+    fn start_anew(&mut self, queue: &Queue, segment_base: u64, offset: u64) {
         if queue.min_offset() < queue.max_offset() {
             tracing::warn!(
-                topic = to.topic,
-                queue = to.queue_id,
+                topic = queue.topic(),
+                queue = queue.id(),
                 was = queue.max_offset(),
-                offset = to.queue_offset,
+                offset,
                 "a queue starts anew in the log; its messages before that are not shown"
             );
         }
-        queue.start_at(to.queue_offset);
+        queue.start_at(offset);
         for segment in &self.unsealed {
             if let Some(hot) = segment.hot().as_ref() {
                 hot.index.forget(queue.no());
@@ -226,9 +250,10 @@ impl<'a> Scan<'a> {
             return Ok(Passed::Nothing);
         }
         // Queues with messages in there go on behind a gap, wherever that is.
-        self.rocketmqs_until = u64::MAX;
+        self.gaps_until = u64::MAX;
         let found = walk.find_next_record().await?;
         let goes_on = segment_base + walk.position();
+        self.damaged.push(at..goes_on);
         tracing::error!(
             log_offset = at,
             why,

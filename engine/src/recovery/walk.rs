@@ -207,7 +207,7 @@ fn begins(start: &[u8], log_offset: u64, rest: u64) -> bool {
 }
 
 /// A record counts if it is whole, claims the place it is at, and its body matches its checksum.
-fn check(bytes: &[u8], log_offset: u64, position: u64) -> Result<View<'_>, &'static str> {
+pub fn check(bytes: &[u8], log_offset: u64, position: u64) -> Result<View<'_>, &'static str> {
     let view = View::parse(bytes).map_err(|_| "a record whose parts do not fit together")?;
     if view.log_offset != log_offset {
         return Err("a record of another place");

@@ -9,11 +9,13 @@
 
 use super::files::{self, FoundFile};
 use super::find_files;
+use super::unsynced;
+use crate::LogOffset;
 use crate::checkpoint;
 use crate::config::{Config, FlusherKind, WindowDir};
 use crate::layout::Layout;
 use crate::segment::{Medium, Segment};
-use crate::store::OpenError;
+use crate::store::{OpenError, on_a_full_disk};
 use crate::window::{BLOCK_BYTES, HEADER_BYTES, Identity, Left, Window, block_of};
 use reactor::{Buffer, File, LoopedMemory, OpenOptions, fs, offload};
 use std::io;
@@ -332,18 +334,25 @@ async fn write_range(window: &Window, range: Range<u64>, file: &FoundFile) -> io
 impl Opened {
     /// Begins this life at the end of the log, in the segment that holds it. What lies behind the end in its block
     /// becomes zero, durably: a stale record there would line up with the next one.
-    pub async fn begin(&self, segment: &Segment, end: u64) -> Result<(), OpenError> {
+    pub async fn begin(
+        &self,
+        layout: &Layout,
+        segment: &Segment,
+        end: u64,
+    ) -> Result<(), OpenError> {
         let id_path = &self.id_path;
+        let save = || on_a_full_disk(layout, || self.id.save(id_path));
         let Medium::Direct(window) = &self.medium else {
-            self.id.save(id_path).map_err(OpenError::io(id_path))?;
+            save().map_err(OpenError::io(id_path))?;
             return self.drop_old();
         };
-        let block = tail_block(segment, end)
-            .await
+        let block = tail_block(segment, end).await;
+        let block = block
+            .inspect_err(|_| unsynced::note(layout, LogOffset(block_of(end)), LogOffset(end)))
             .map_err(OpenError::io(segment.path()))?;
         let laid = (end - block_of(end)) as usize;
         // From here on the last life's window is not believed any more.
-        self.id.save(id_path).map_err(OpenError::io(id_path))?;
+        save().map_err(OpenError::io(id_path))?;
         window
             .begin(&self.identity, end, &block[..laid])
             .map_err(OpenError::io(window.path().unwrap_or(id_path)))?;
@@ -457,10 +466,10 @@ impl Id {
     /// Blocks.
     fn save(&self, path: &Path) -> io::Result<()> {
         let window = self.window.as_deref().unwrap_or(Path::new(""));
+        let window = window.to_str().expect("the settings say that it is text");
         let text = format!(
-            "{}\n{}\n{}\n{}\n",
+            "{}\n{window}\n{}\n{}\n",
             hex(&self.store),
-            window.display(),
             self.generation,
             hex(&self.boot)
         );

@@ -54,6 +54,22 @@ fn problems(report: &Report) -> Vec<String> {
 }
 
 #[test]
+fn a_look_changes_nothing_not_even_the_lock() {
+    on_both(|root| async move {
+        filled(&root).await;
+        let lock = root.join("lock");
+        let before = fs::read(&lock).expect("every store has one");
+        look(&root, false).await;
+        assert_eq!(fs::read(&lock).expect("it stays"), before);
+        fs::remove_file(&lock).expect("nobody has it open");
+        look(&root, false).await;
+        assert!(!fs::exists(&lock));
+        look(&root, true).await;
+        assert!(fs::exists(&lock), "a repair keeps others out");
+    });
+}
+
+#[test]
 fn a_store_closed_in_order_is_clean_and_everything_in_it_was_looked_at() {
     on_both(|root| async move {
         let (_, sent) = filled(&root).await;

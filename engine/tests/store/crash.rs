@@ -449,6 +449,72 @@ fn a_stale_record_that_lines_up_with_the_next_one_does_not_come_back() {
 }
 
 #[test]
+fn a_clean_stop_after_a_cut_leaves_nothing_behind_the_end() {
+    on_both(|root| async move {
+        let mut config = config(&root);
+        // Farther than is looked ahead of the tail.
+        config.segment_bytes = 8 << 20;
+        config.window.bytes = 16 << 20;
+        let mut broker = Broker::open(config.clone()).await;
+        broker.send(&[("t", 0, 2_000, None); 4]).await;
+        let sent = broker.lose_power().await;
+        let path = root.join("commitlog").join(format!("{:020}", 0));
+        let options = OpenOptions {
+            read: true,
+            write: true,
+            ..OpenOptions::default()
+        };
+        let file = File::open(&path, options).expect("the first segment");
+        for stale in [5 << 20, (8 << 20) - 100] {
+            file.write_all_at_blocking(&[7; 100], stale)
+                .expect("inside the file");
+        }
+        file.sync_blocking().expect("the disk works");
+        let broker = Broker::reopen(config, sent).await;
+        let end = broker.store.written().0 as usize;
+        broker.check().await;
+        broker.close().await;
+        let bytes = fs::read(&path).expect("the first segment");
+        assert_eq!(bytes.len(), 8 << 20);
+        let left = bytes[end..].iter().position(|byte| *byte != 0);
+        assert_eq!(left, None, "behind {end}");
+    });
+}
+
+#[test]
+fn a_store_opens_on_a_full_disk_with_what_was_kept_back() {
+    const DISK_BYTES: u64 = 256 << 20;
+    each_flavour_and_seed(1, |flavour, seed| {
+        let mut world = World::new(seed);
+        let node = world.node("broker", Ipv4Addr::new(10, 0, 0, 1));
+        world.set_disk_bytes(node, Some(DISK_BYTES));
+        let free = Rc::new(Cell::new(0));
+        let told = free.clone();
+        world.block_on(node, async move {
+            let mut broker = Broker::open(config(&flavour.root())).await;
+            broker.send(&[("t", 0, 2_000, None); 4]).await;
+            broker.close().await;
+            let options = OpenOptions {
+                read: true,
+                write: true,
+                create: true,
+                ..OpenOptions::default()
+            };
+            let kept = flavour.root().join("orbit").join("reserve");
+            let kept = File::open(&kept, options).expect("there is room");
+            kept.allocate(1 << 20).expect("there is room");
+            told.set(fs::free_bytes(&flavour.root()).expect("it is told"));
+        });
+        world.set_disk_bytes(node, Some(DISK_BYTES - free.get()));
+        world.block_on(node, async move {
+            let broker = Broker::open(config(&flavour.root())).await;
+            let queue = broker.store.find_queue("t", 0).expect("sent to");
+            assert_eq!(read_all(&broker.store, &queue, 0).await.len(), 4);
+        });
+    });
+}
+
+#[test]
 fn a_failed_sync_lets_everybody_go_who_waits_for_it() {
     each_flavour_and_seed(10, |flavour, seed| {
         let mut world = World::new(seed);

@@ -17,12 +17,41 @@ async fn filled(root: &Path) -> (Config, Sent) {
 }
 
 fn forget_companions(root: &Path) {
+    forget_companions_from(root, 0);
+}
+
+/// Those of segments from `base` on.
+fn forget_companions_from(root: &Path, base: u64) {
     let dir = root.join("orbit");
     for name in fs::list(&dir).expect("the companions' directory") {
-        if name.ends_with(".index") || name.ends_with(".part") {
+        let of = name.get(..20).and_then(|digits| digits.parse::<u64>().ok());
+        let is_companion = name.ends_with(".index") || name.ends_with(".part");
+        if is_companion && of.is_some_and(|of| of >= base) {
             fs::remove_file(&dir.join(name)).expect("just listed");
         }
     }
+}
+
+/// The positions of a queue's messages in what was sent, by segment.
+fn by_segment(config: &Config, sent: &Sent, id: u32) -> BTreeMap<u64, Vec<usize>> {
+    let mut segments: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    let messages = &sent.queues[&("t".to_owned(), id)];
+    for (number, message) in messages.iter().enumerate() {
+        let segment = message.log_offset / config.segment_bytes;
+        segments.entry(segment).or_default().push(number);
+    }
+    segments
+}
+
+/// Damages the bodies of these messages of queue 0; returns the others.
+fn damage(config: &Config, sent: &Sent, numbers: &[usize]) -> BTreeMap<u64, Message> {
+    let messages = sent.queues[&("t".to_owned(), 0)].clone();
+    let mut left: BTreeMap<u64, Message> = (0..).zip(messages).collect();
+    for number in numbers {
+        let message = left.remove(&(*number as u64)).expect("each once");
+        flip(config, message.log_offset + u64::from(message.bytes) / 2);
+    }
+    left
 }
 
 fn flip(config: &Config, log_offset: u64) {
@@ -132,5 +161,104 @@ fn a_file_with_messages_behind_the_torn_end_is_kept_aside() {
         let kept = |kept: &&String| kept.starts_with(&name) && kept.ends_with(".cut");
         assert_eq!(names.iter().filter(kept).count(), 1, "{names:?}");
         broker.close().await;
+    });
+}
+
+#[test]
+fn indexes_of_damaged_segments_are_made_again_whichever_are_missing() {
+    on_both(|root| async move {
+        let (config, sent) = filled(&root).await;
+        let segments = by_segment(&config, &sent, 0);
+        // At the end of a file, at the start of the next, and in the middle of another.
+        let damaged = [
+            segments[&3][segments[&3].len() - 1],
+            segments[&4][0],
+            segments[&4][1],
+            segments[&7][5],
+        ];
+        let expected = damage(&config, &sent, &damaged);
+        forget_companions(&root);
+        for missing in [
+            &[][..],
+            &[3],
+            &[4],
+            &[3, 4],
+            &[2],
+            &[2, 4],
+            &[5, 7],
+            &[4, 5],
+        ] {
+            for segment in missing {
+                let base = segment * config.segment_bytes;
+                let path = root.join(format!("orbit/{base:020}.index"));
+                fs::remove_file(&path).unwrap_or_else(|error| panic!("{missing:?}: {error}"));
+            }
+            let broker = Broker::reopen(config.clone(), Sent::default()).await;
+            assert!(readable(&broker, 0).await == expected, "{missing:?}");
+            broker.close().await;
+        }
+        // What lies behind the damage is read again by itself.
+        for from in [4, 5, 8] {
+            forget_companions_from(&root, from * config.segment_bytes);
+            let broker = Broker::reopen(config.clone(), Sent::default()).await;
+            assert!(readable(&broker, 0).await == expected, "from {from}");
+            broker.close().await;
+        }
+    });
+}
+
+#[test]
+fn companions_of_a_segment_whose_first_record_is_damaged_are_believed() {
+    on_both(|root| async move {
+        let (config, sent) = filled(&root).await;
+        let first = (0..2)
+            .flat_map(|id| sent.queues[&("t".to_owned(), id)].clone())
+            .filter(|message| message.log_offset % config.segment_bytes == 0)
+            .filter(|message| message.log_offset > 0); // there queues would start later
+        let firsts: Vec<Message> = first.collect();
+        assert!(firsts.len() > 8, "every file has one");
+        // The body, then what the header says of the place.
+        for (number, message) in firsts.iter().enumerate() {
+            let at = [u64::from(message.bytes) / 2, 30][number % 2];
+            flip(&config, message.log_offset + at);
+        }
+        forget_companions(&root);
+        let broker = Broker::reopen(config.clone(), Sent::default()).await;
+        let before = [readable(&broker, 0).await, readable(&broker, 1).await];
+        assert_eq!(before[0].len() + before[1].len(), 600 - firsts.len());
+        broker.close().await;
+        let broker = Broker::reopen(config.clone(), Sent::default()).await;
+        let recovered = broker.store.recovered_bytes();
+        assert_eq!(recovered, 0, "the companions say everything");
+        let after = [readable(&broker, 0).await, readable(&broker, 1).await];
+        assert!(after == before);
+        broker.close().await;
+    });
+}
+
+#[test]
+fn a_wrong_queue_offset_in_rocketmqs_log_costs_one_message() {
+    on_both(|root| async move {
+        let (config, sent) = filled(&root).await;
+        // One bit up in one of them, one bit down in another.
+        let messages = sent.queues[&("t".to_owned(), 0)].clone();
+        let mut expected: BTreeMap<u64, Message> = (0..).zip(messages).collect();
+        for wrong in [70, 90] {
+            let message = expected.remove(&wrong).expect("there are 300");
+            let last_byte = protocol::record::LOG_OFFSET_AT as u64 - 1;
+            flip(&config, message.log_offset + last_byte);
+        }
+        // As if OrbitMQ had never had it.
+        fs::remove_dir_all(&root.join("orbit")).expect("it is there");
+        for life in 0..2 {
+            let broker = Broker::reopen(config.clone(), Sent::default()).await;
+            let found = readable(&broker, 0).await;
+            assert!(
+                found == expected,
+                "life {life}: {:?}",
+                found.keys().collect::<Vec<_>>()
+            );
+            broker.close().await;
+        }
     });
 }

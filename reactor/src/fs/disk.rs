@@ -99,6 +99,19 @@ pub(super) fn lock(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+pub(super) fn lock_to_look(path: &Path) -> io::Result<Option<File>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    // SAFETY: flock only takes the descriptor, which is open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    lock_first_byte(&file, libc::F_RDLCK)?;
+    Ok(Some(file))
+}
+
 /// Locks of the other kind do not see `flock`: a Java program's `FileChannel.tryLock` is one of those. It belongs to the
 /// open file, like the first one, not to the process.
 fn lock_first_byte(file: &File, kind: libc::c_int) -> io::Result<()> {

@@ -268,6 +268,10 @@ impl State {
         }
     }
 
+    pub(super) fn is_file(&self, path: &Path) -> bool {
+        self.names.files.contains_key(path)
+    }
+
     pub(super) fn is_locked(&self, path: &Path) -> bool {
         self.locks.contains_key(path)
     }

@@ -147,6 +147,16 @@ pub(crate) fn lock(core: &Rc<Core>, path: &Path) -> io::Result<LockFile> {
     })
 }
 
+pub(crate) fn lock_to_look(core: &Rc<Core>, path: &Path) -> io::Result<Option<LockFile>> {
+    let path = normal(path);
+    let number = core.disk.with(|state| match state.is_file(&path) {
+        true => state.lock(&path).map(Some),
+        false => Ok(None),
+    })?;
+    let disk = core.disk.clone();
+    Ok(number.map(|number| LockFile { disk, path, number }))
+}
+
 /// Not if nobody has it: then writes of a dead process are in the way.
 pub(crate) fn lock_holder_lives(core: &Rc<Core>, path: &Path) -> bool {
     let held = core.disk.with(|state| Ok(state.is_locked(&normal(path))));
