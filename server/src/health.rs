@@ -79,11 +79,9 @@ fn judge(said: Option<String>, running: bool, status: Option<Vec<u8>>) -> Health
     }
 }
 
-/// Whether the process whose id the lock file names is there.
+/// Whether somebody has the store open. The number in the lock file does not tell: it may be another process's by now.
 fn is_running(lock: &Path) -> bool {
-    let said = fs::read(lock).unwrap_or_default();
-    let pid = String::from_utf8_lossy(&said).trim().parse::<u32>();
-    pid.is_ok_and(|pid| fs::exists(&Path::new("/proc").join(pid.to_string())))
+    fs::lock_to_look(lock).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 fn status_path(store: &Path) -> PathBuf {
@@ -178,13 +176,17 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_of_a_dead_process_is_no_sign_of_life() {
+    fn only_a_lock_that_is_held_is_a_sign_of_life() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let lock = dir.path().join("lock");
         assert!(!is_running(&lock));
-        std::fs::write(&lock, std::process::id().to_string()).expect("a temporary directory");
+        assert!(!lock.exists(), "who looks leaves no trace");
+        let held = fs::lock(&lock).expect("a temporary directory");
         assert!(is_running(&lock));
-        std::fs::write(&lock, "lock").expect("a temporary directory");
+        drop(held);
+        // The number of a process that lives, as after a restart of a container.
+        std::fs::write(&lock, std::process::id().to_string()).expect("a temporary directory");
         assert!(!is_running(&lock));
+        drop(fs::lock(&lock).expect("looking has let go of it"));
     }
 }
