@@ -1,94 +1,17 @@
 //! The client against the real broker, orbit-broker, as a process of its own. The binary is the one that lies beside this test; where
 //! only this crate was built there is none, and there is nothing to test.
 
+#[path = "process/orbit.rs"]
+mod process;
+
 use std::collections::BTreeSet;
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use orbitmq_client::{Consumed, Message, Producer, PushConsumer, Received};
+use process::Orbit;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const LIMIT: Duration = Duration::from_secs(30);
-
-struct Orbit {
-    process: Child,
-    name_server: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Orbit {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn binary() -> Option<PathBuf> {
-    let own = std::env::current_exe().ok()?;
-    let path = own.parent()?.parent()?.join("orbit-broker");
-    path.exists().then_some(path)
-}
-
-/// Ports that were free a moment ago; the broker also wants two below and one above its own.
-fn free_port() -> u16 {
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .expect("loopback")
-            .local_addr()
-            .expect("bound")
-            .port();
-        let all = port
-            .checked_sub(2)
-            .map(|first| first..=port.saturating_add(1));
-        let free = all.is_some_and(|mut ports| {
-            ports.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-        });
-        if free {
-            return port;
-        }
-    }
-}
-
-async fn start() -> Option<Orbit> {
-    let Some(binary) = binary() else {
-        eprintln!("skipped: there is no orbit-broker beside this test");
-        return None;
-    };
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let (port, namesrv_port) = (free_port(), free_port());
-    let conf = folder.path().join("broker.conf");
-    let text = format!(
-        "brokerName=test\nbrokerIP1=127.0.0.1\nbindAddress=127.0.0.1\nlistenPort={port}\nnamesrvListenPort={namesrv_port}\n\
-         mappedFileSizeCommitLog=67108864\nstorePathRootDir={}\n",
-        folder.path().join("store").display()
-    );
-    std::fs::write(&conf, text).expect("written");
-    let process = Command::new(binary)
-        .arg("-c")
-        .arg(&conf)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let orbit = Orbit {
-        process: process.expect("started"),
-        name_server: format!("127.0.0.1:{namesrv_port}"),
-        _folder: folder,
-    };
-    let listening = async {
-        while tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .is_err()
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, listening)
-        .await
-        .expect("the broker listens");
-    Some(orbit)
-}
 
 async fn consumer(
     orbit: &Orbit,
@@ -131,7 +54,7 @@ fn numbered(range: std::ops::Range<u32>) -> BTreeSet<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_that_is_sent_is_received_and_a_restarted_consumer_goes_on() {
-    let Some(orbit) = start().await else {
+    let Some(orbit) = Orbit::start(&[]).await else {
         return;
     };
     let builder = Producer::builder("producers").name_server(orbit.name_server.as_str());
@@ -177,7 +100,7 @@ async fn everything_that_is_sent_is_received_and_a_restarted_consumer_goes_on() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_joins_gets_its_share_from_the_brokers_notice() {
-    let Some(orbit) = start().await else {
+    let Some(orbit) = Orbit::start(&[]).await else {
         return;
     };
     let builder = Producer::builder("producers").name_server(orbit.name_server.as_str());

@@ -263,21 +263,33 @@ impl Admin {
             return committed;
         };
         for status in statuses {
-            let fields = [
-                ("consumerGroup", Value::Str(group)),
-                ("topic", Value::Str(topic)),
-                ("queueId", Value::I32(status.queue)),
-                ("setZeroIfNotFound", Value::Bool(false)),
-            ];
-            let code = request::QUERY_CONSUMER_OFFSET;
-            let Ok(answer) = self.demand(address, code, &fields, b"").await else {
-                continue;
-            };
-            if let Ok(offset) = answer.i64("offset", address) {
+            if let Ok(Some(offset)) = self.committed(address, group, topic, status.queue).await {
                 committed.insert(status.queue, offset);
             }
         }
         committed
+    }
+
+    /// Where a group is in one queue of a broker; `None` if it has not begun.
+    pub async fn committed(
+        &self,
+        address: &str,
+        group: &str,
+        topic: &str,
+        queue: i32,
+    ) -> Result<Option<i64>> {
+        let fields = [
+            ("consumerGroup", Value::Str(group)),
+            ("topic", Value::Str(topic)),
+            ("queueId", Value::I32(queue)),
+            ("setZeroIfNotFound", Value::Bool(false)),
+        ];
+        let code = request::QUERY_CONSUMER_OFFSET;
+        match self.demand(address, code, &fields, b"").await {
+            Ok(answer) => answer.i64("offset", address).map(Some),
+            Err(error) if is_code(&error, response::QUERY_NOT_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Gives a group the offsets of another in a topic. The group that gets them should have no members meanwhile.

@@ -204,6 +204,18 @@ impl Admin {
         Ok(stats.offsets.into_iter().map(status).collect())
     }
 
+    /// Messages that were ever stored in the first queue of a broker's topic, also of one that is in no route; 0 if it
+    /// has none.
+    pub async fn end_of(&self, address: &str, topic: &str) -> Result<i64> {
+        let fields = [("topic", Value::Str(topic)), ("queueId", Value::I32(0))];
+        let code = request::GET_MAX_OFFSET;
+        match self.demand(address, code, &fields, b"").await {
+            Ok(answer) => answer.i64("offset", address),
+            Err(Error::Refused { .. }) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a topic on one broker, or changes it.
     ///
     /// # Errors

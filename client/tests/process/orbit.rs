@@ -1,0 +1,122 @@
+//! A broker of ours as a process of its own, with its name server in it. The binary is the one that lies beside the test.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// Below the ports that the system gives to whoever asks.
+const PORTS: std::ops::Range<u16> = 20_800..32_000;
+
+pub struct Orbit {
+    process: Child,
+    binary: PathBuf,
+    port: u16,
+    pub name_server: String,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Orbit {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub fn binary(name: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    let path = own.parent()?.parent()?.join(name);
+    path.exists().then_some(path)
+}
+
+/// Ports that were free a moment ago; the broker also wants two below and one above its own.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let len = PORTS.end - PORTS.start;
+    let own = (std::process::id() % 600) as u16 * 18;
+    loop {
+        let step = NEXT.fetch_add(6, Ordering::Relaxed);
+        let port = PORTS.start + own.wrapping_add(step) % (len - 4) + 2;
+        let free = (port - 2..=port + 1).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+        if free {
+            return port;
+        }
+    }
+}
+
+impl Orbit {
+    /// With these lines in its configuration besides; `None`, with a word, where only this crate was built.
+    pub async fn start(lines: &[&str]) -> Option<Orbit> {
+        let Some(binary) = binary("orbit-broker") else {
+            eprintln!("skipped: there is no orbit-broker beside this test");
+            return None;
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (port, namesrv_port) = (free_port(), free_port());
+        let text = format!(
+            "brokerName=test\nbrokerIP1=127.0.0.1\nbindAddress=127.0.0.1\nlistenPort={port}\n\
+             namesrvListenPort={namesrv_port}\nmappedFileSizeCommitLog=67108864\nstorePathRootDir={}\n{}\n",
+            folder.path().join("store").display(),
+            lines.join("\n"),
+        );
+        std::fs::write(folder.path().join("broker.conf"), text).expect("written");
+        let orbit = Orbit {
+            process: spawn(&binary, folder.path()),
+            binary,
+            port,
+            name_server: format!("127.0.0.1:{namesrv_port}"),
+            folder,
+        };
+        orbit.listens().await;
+        Some(orbit)
+    }
+
+    async fn listens(&self) {
+        let listening = async {
+            while tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+                .await
+                .is_err()
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let listening = tokio::time::timeout(START_LIMIT, listening).await;
+        if listening.is_err() {
+            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            panic!("the broker does not listen:\n{log}");
+        }
+    }
+
+    /// Ends the process, at once or as an operator would, and starts it again on its store.
+    #[allow(dead_code, reason = "not every test restarts a broker")]
+    pub async fn restart(&mut self, kill: bool) {
+        match kill {
+            true => self.process.kill().expect("killed"),
+            false => {
+                let id = self.process.id().to_string();
+                let told = Command::new("kill").args(["-TERM", &id]).status();
+                assert!(told.expect("kill runs").success());
+            }
+        }
+        self.process.wait().expect("it ends");
+        self.process = spawn(&self.binary, self.folder.path());
+        self.listens().await;
+    }
+}
+
+fn spawn(binary: &Path, folder: &Path) -> Child {
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .expect("a log");
+    Command::new(binary)
+        .arg("-c")
+        .arg(folder.join("broker.conf"))
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("started")
+}
