@@ -16,6 +16,8 @@ pub const DLQ_PREFIX: &str = "%DLQ%";
 pub const LMQ_PREFIX: &str = "%LMQ%";
 pub const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 pub const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
+/// Its offsets say how far half messages and the marks on them are done.
+pub const TRANS_GROUP: &str = "CID_RMQ_SYS_TRANS";
 /// Behind a cluster's name: the topic of request-reply.
 pub const REPLY_TOPIC_SUFFIX: &str = "_REPLY_TOPIC";
 

@@ -31,6 +31,7 @@ use crate::registration::Registration;
 use crate::request_inbox::RequestInbox;
 use crate::shard::Shard;
 use crate::stats::Stats;
+use crate::transaction::Transactions;
 use crate::writer;
 use cores::Plan;
 
@@ -56,6 +57,8 @@ pub enum StartError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error("the half messages of open transactions cannot be read: {0}")]
+    Transactions(io::Error),
     #[error(transparent)]
     Core(#[from] reactor::StartError),
 }
@@ -68,6 +71,7 @@ pub struct Broker {
     listeners: Vec<Listeners>,
     registration: Rc<Registration>,
     delay: Delay,
+    transactions: Transactions,
     name_server: Option<NameServer>,
     other_cores: OtherCores,
 }
@@ -140,6 +144,9 @@ impl Broker {
             inboxes.coordinator,
         );
         let shard = start_shards(&shared, &plan, inboxes.shards, &mut other_cores)?;
+        // First, at the end of the log as the last run left it.
+        let transactions = Transactions::start(&shard, &coordinator).await;
+        let transactions = transactions.map_err(StartError::Transactions)?;
         let delay = Delay::start(&shard, &settings.delay_levels_ms, &progress);
         // From here on log may go: those who are owed something of it have said so.
         let retention = settings.retention.clone();
@@ -152,6 +159,7 @@ impl Broker {
             listeners,
             registration,
             delay,
+            transactions,
             name_server,
             other_cores,
         })
@@ -183,6 +191,7 @@ impl Broker {
                 stopped.await;
             }
         }
+        self.transactions.stop(&self.shared).await;
         let (reply, saved) = oneshot();
         if self
             .shared

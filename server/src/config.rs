@@ -120,6 +120,10 @@ pub struct Settings {
 
     pub message_bytes_max: usize,
     pub reject_transaction_message: bool,
+    /// How long a half message is left alone before its producers are asked.
+    pub transaction_timeout_ms: u64,
+    pub transaction_check_interval_ms: u64,
+    pub transaction_check_max: u32,
     pub long_polling: bool,
     pub short_polling_ms: u64,
     pub pull_memory_bytes_max: u64,
@@ -324,6 +328,9 @@ impl Settings {
             delay_offset_save_interval_ms: v.number("flushDelayOffsetInterval")?,
             message_bytes_max: v.number("maxMessageSize")?,
             reject_transaction_message: v.bool("rejectTransactionMessage")?,
+            transaction_timeout_ms: v.number("transactionTimeOut")?,
+            transaction_check_interval_ms: v.number("transactionCheckInterval")?,
+            transaction_check_max: v.number("transactionCheckMax")?,
             long_polling: v.bool("longPollingEnable")?,
             short_polling_ms: v.number("shortPollingTimeMills")?,
             pull_memory_bytes_max: v.number("maxTransferBytesOnMessageInMemory")?,

@@ -45,6 +45,7 @@ use crate::registration::Registration;
 use crate::static_topics::StaticTopics;
 use crate::stats::figures::Figures;
 use crate::topics::{Created, Topics};
+use crate::transaction;
 pub use saving::{group_table, topic_table};
 
 use journal::{Entry, Journal};
@@ -77,6 +78,7 @@ pub struct Coordinator {
     /// Of the delayed messages, for those who ask.
     pub delay: Rc<Progress>,
     pub key_queries: Turns,
+    pub transactions: Rc<transaction::Inbox>,
     pub booted_ms: i64,
     /// Reads the tables through this coordinator, so it is not this coordinator's to keep.
     registration: RefCell<Weak<Registration>>,
@@ -108,6 +110,7 @@ impl Coordinator {
             figures: Figures::new(&shared.settings.load().cluster_name, now_s()),
             delay,
             key_queries: Turns::default(),
+            transactions: Rc::default(),
             booted_ms: reactor::wall_ms(),
             cold_thresholds: Thresholds::default(),
             static_topics: StaticTopics::load(&loaded.config_dir),

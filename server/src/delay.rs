@@ -7,7 +7,7 @@
 mod due;
 mod owed;
 mod progress;
-mod reading;
+pub(crate) mod reading;
 mod timed;
 mod timer;
 mod turn;

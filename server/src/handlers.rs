@@ -26,6 +26,7 @@ use protocol::{Asked, Command, FieldError, Value, json, write_response};
 
 use crate::coordinator::Coordinator;
 use crate::messages::{ConnId, Refusal};
+use crate::transaction::end;
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +134,7 @@ impl From<Answer> for Reply {
     }
 }
 
-type Handled = Result<Reply, Refusal>;
+pub type Handled = Result<Reply, Refusal>;
 
 /// Handles one request. The answer is queued now or later; a one-way request gets none.
 pub fn handle(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) {
@@ -179,6 +180,8 @@ fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>
         request::GET_CONSUMER_LIST_BY_GROUP => members::of_group(coordinator, command),
         request::GET_CONSUMER_CONNECTION_LIST => members::consumers(coordinator, command),
         request::GET_PRODUCER_CONNECTION_LIST => members::producers(coordinator, command),
+        request::END_TRANSACTION => end::decision(coordinator, caller, command),
+        request::RESUME_CHECK_HALF_MESSAGE => end::resume(coordinator, command),
         request::CONSUMER_SEND_MSG_BACK => send_back::handle(coordinator, command),
         request::QUERY_CONSUMER_OFFSET => offset::query(coordinator, command),
         request::UPDATE_CONSUMER_OFFSET => offset::update(coordinator, command),

@@ -32,6 +32,7 @@ pub struct Appender {
     writer: Sender<ToWriter>,
     batch: Option<Box<Batch>>,
     is_promised: bool,
+    is_whole: bool,
 }
 
 impl Appender {
@@ -40,6 +41,7 @@ impl Appender {
             writer,
             batch: None,
             is_promised: false,
+            is_whole: false,
         }
     }
 
@@ -51,14 +53,30 @@ impl Appender {
         }
     }
 
+    /// What is appended together is taken together, or none of it.
+    pub fn whole(self) -> Self {
+        Self {
+            is_whole: true,
+            ..self
+        }
+    }
+
     /// Adds a message to what the next `append` takes along.
     pub fn add(&mut self, queue: &Queue, tag_hash: i32, draft: &Draft<'_>) {
         let batch = self
             .batch
             .get_or_insert_with(|| Box::new(Batch::new(NO_SHARD)));
         batch.is_promised = self.is_promised;
+        batch.is_whole = self.is_whole;
         let token = batch.len() as u64;
         batch.push(queue, tag_hash, token, |record| draft.append_to(record));
+    }
+
+    /// What was added and not appended stays out.
+    pub fn forget(&mut self) {
+        if let Some(batch) = &mut self.batch {
+            batch.clear();
+        }
     }
 
     pub fn bytes_len(&self) -> usize {

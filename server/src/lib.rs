@@ -4,7 +4,7 @@
 //! broker.rs        start and stop, in order
 //! net, shard       connections, and the core that owns them ──► handlers/send, handlers/pull, long_poll
 //! writer           the one core that appends
-//! coordinator      topics, groups, offsets, members, locks ──► every other handler, registration, delay
+//! coordinator      topics, groups, offsets, members, locks ──► every other handler, registration, delay, transaction
 //! check            verifies a store that nobody has open
 //! doctor           what the broker needs of a machine, examined without starting it
 //! ```
@@ -37,6 +37,7 @@ pub mod shard;
 pub mod static_topics;
 pub mod stats;
 pub mod topics;
+pub mod transaction;
 pub mod writer;
 
 pub use broker::{Broker, StartError};

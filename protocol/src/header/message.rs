@@ -1,4 +1,4 @@
-//! Single messages: codes 12, 33, 36, and transactions 37, 39.
+//! Single messages: codes 12, 33, 36, and transactions 37, 39, 323.
 
 use std::borrow::Cow;
 
@@ -64,5 +64,16 @@ header! {
         message_id: Option<Cow<'a, str>> = "msgId",
         transaction_id: Option<Cow<'a, str>> = "transactionId",
         offset_message_id: Option<Cow<'a, str>> = "offsetMsgId",
+        /// 5.x: comes back with the decision.
+        broker_name: Option<Cow<'a, str>> = "bname",
+    }
+}
+
+header! {
+    /// 323: an operator wants a transaction asked about again that was given up.
+    pub struct ResumeCheck<'a> {
+        topic: Option<Cow<'a, str>> = "topic",
+        /// By its place.
+        message_id: Cow<'a, str> = "msgId",
     }
 }

@@ -298,9 +298,14 @@ pub static KEYS: &[Key] = &[
     key("timerWheelEnable", "true", Bool, Tuning),
     key("timerPrecisionMs", "1000", MILLIS, Tuning),
     key("timerMaxDelaySec", "259200", COUNT, Tuning),
-    key("transactionTimeOut", "6000", MILLIS, Tuning),
-    key("transactionCheckMax", "15", COUNT, Tuning),
-    key("transactionCheckInterval", "30000", MILLIS, Tuning),
+    key("transactionTimeOut", "6000", Int(0, 86_400_000), Live),
+    key("transactionCheckMax", "15", Int(0, 65_536), Live),
+    key(
+        "transactionCheckInterval",
+        "30000",
+        Int(100, 86_400_000),
+        Live,
+    ),
     // replication
     key("haMasterAddress", "", Text, Absent),
     key("haSendHeartbeatInterval", "5000", MILLIS, Tuning),

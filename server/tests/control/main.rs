@@ -10,3 +10,4 @@ mod orphans;
 mod peer;
 mod reclaim;
 mod requests;
+mod transactions;

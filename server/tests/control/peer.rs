@@ -114,6 +114,22 @@ impl Peer {
         }
     }
 
+    /// The next request of the broker with this code, if one comes in time.
+    pub async fn asked(&mut self, code: i32, time: Duration) -> Option<Heard> {
+        let until = reactor::now() + time;
+        loop {
+            let wanted = |heard: &Heard| !heard.is_answer && heard.code == code;
+            if let Some(at) = self.heard.iter().position(wanted) {
+                return self.heard.remove(at);
+            }
+            let left = until.saturating_since(reactor::now());
+            match reactor::timeout(left, self.hear()).await {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return None,
+            }
+        }
+    }
+
     /// How many requests of the broker with this code have come within `time`.
     pub async fn told(&mut self, code: i32, time: Duration) -> usize {
         let until = reactor::now() + time;

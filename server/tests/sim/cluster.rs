@@ -39,6 +39,12 @@ impl Cluster {
         }
     }
 
+    /// Its broker has other settings than usual.
+    pub fn change(mut self, change: fn(&mut Settings)) -> Self {
+        self.change = change;
+        self
+    }
+
     /// Its broker tells senders, and shows to consumers, only what the disk has.
     pub fn sync_flush(mut self) -> Self {
         self.change = |settings| settings.sync_flush = true;

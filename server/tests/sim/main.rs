@@ -9,6 +9,7 @@ mod ledger;
 mod long_poll;
 mod sends;
 mod sync_flush;
+mod transactions;
 mod wire;
 
 use std::rc::Rc;

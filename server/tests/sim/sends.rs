@@ -152,14 +152,9 @@ fn names_and_queues_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn halves_of_transactions_and_timed_messages_are_not_stored_as_plain_ones() {
+fn timed_messages_are_not_stored_as_plain_ones() {
     with_broker(5, async {
         let mut wire = connect().await;
-        let half = send_header(TOPIC, 0, b"TRAN_MSG\x01true\x02");
-        assert_eq!(
-            send(&mut wire, &half, b"body").await.code,
-            response::NO_PERMISSION
-        );
         let timed = send_header(TOPIC, 0, b"TIMER_DELAY_MS\x015000\x02");
         assert_eq!(
             send(&mut wire, &timed, b"body").await.code,

@@ -95,16 +95,30 @@ impl Wire {
                     return Ok(frame);
                 }
             }
-            let chunk = self.socket.recv().await?;
-            if chunk.is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            self.receive().await?;
+        }
+    }
+
+    async fn receive(&mut self) -> io::Result<()> {
+        let chunk = self.socket.recv().await?;
+        if chunk.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let arrived = &mut self.arrived;
+        let keep = |frame: &[u8]| {
+            arrived.push_back(frame.to_vec());
+            Ok::<(), io::Error>(())
+        };
+        self.frames.feed(&chunk, keep).map_err(io::Error::other)
+    }
+
+    /// The next frame, whoever it asks or answers.
+    pub async fn next(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(frame) = self.arrived.pop_front() {
+                return Ok(frame);
             }
-            let arrived = &mut self.arrived;
-            let keep = |frame: &[u8]| {
-                arrived.push_back(frame.to_vec());
-                Ok::<(), io::Error>(())
-            };
-            self.frames.feed(&chunk, keep).map_err(io::Error::other)?;
+            self.receive().await?;
         }
     }
 

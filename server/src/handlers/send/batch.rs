@@ -66,7 +66,7 @@ fn count(send: &Sending<'_>) -> Result<u32, NotDone> {
     for inner in batch::iter(send.command.body) {
         let inner = inner
             .map_err(|error| NotDone::refused(response::MESSAGE_ILLEGAL, error.to_string()))?;
-        limits::check_properties(inner.properties, send.settings)?;
+        limits::check_properties(inner.properties, false, send.settings)?;
         records += 1;
     }
     Ok(records)
@@ -79,7 +79,7 @@ fn check_outer(send: &Sending<'_>) -> Result<Facts, NotDone> {
     send.header.properties.append_to(&mut sent);
     let facts = Facts::read(&sent);
     let in_transaction = sysflag::transaction(send.header.sys_flag) != sysflag::TRANSACTION_NONE;
-    if facts.delay_level > 0 || in_transaction {
+    if facts.delay_level > 0 || in_transaction || facts.prepared {
         return Err(limits::illegal(send.settings));
     }
     limits::check_kind(&facts, send.settings)?;

@@ -3,6 +3,7 @@
 use protocol::properties::{self, tag_hash};
 
 use crate::shard::sends::UniqueKey;
+use crate::transaction;
 
 /// Set by the broker on POP consumption; a message sent anew must not carry an old one.
 const POP_CHECKPOINT: &str = "POP_CK";
@@ -61,7 +62,8 @@ impl Facts {
             self.has_reserved |= is(properties::CLUSTER)
                 || is(properties::REAL_TOPIC)
                 || is(properties::REAL_QID)
-                || is(POP_CHECKPOINT);
+                || is(POP_CHECKPOINT)
+                || transaction::HALF_PROPERTIES.iter().any(|known| is(known));
         }
     }
 }
@@ -86,8 +88,10 @@ pub struct Additions<'a> {
     pub cluster: &'a str,
     /// For a message that came without one.
     pub unique_key: Option<&'a [u8]>,
-    /// Where a delayed message really goes.
+    /// Where a delayed message or a half message really goes.
     pub real: Option<(&'a str, u32)>,
+    /// Of a half message. It keeps what it says of its delivery: that counts once it is committed.
+    pub transaction_id: Option<&'a [u8]>,
     /// A message that ends in a dead-letter topic is not delayed any more.
     pub dead: bool,
 }
@@ -104,6 +108,9 @@ pub fn complete(stored: &mut Vec<u8>, facts: &Facts, add: &Additions<'_>) {
         properties::append(stored, 0, properties::DELAY, b"-1");
     }
     properties::append(stored, 0, properties::CLUSTER, add.cluster.as_bytes());
+    if let Some(id) = add.transaction_id {
+        properties::append(stored, 0, properties::TRANSACTION_ID, id);
+    }
     if let Some((topic, queue_id)) = add.real {
         properties::append(stored, 0, properties::REAL_TOPIC, topic.as_bytes());
         let mut digits = [0; 10];
@@ -117,6 +124,11 @@ fn drop_reserved(stored: &mut Vec<u8>, add: &Additions<'_>) {
     let mut unwanted = vec![POP_CHECKPOINT, properties::CLUSTER];
     if add.real.is_some() {
         unwanted.extend([properties::REAL_TOPIC, properties::REAL_QID]);
+    }
+    if add.transaction_id.is_some() {
+        unwanted.push(properties::TRANSACTION_ID);
+        unwanted.extend(transaction::HALF_PROPERTIES);
+    } else if add.real.is_some() {
         // The level wins over a delivery time.
         unwanted.extend(TIMED);
     }
@@ -157,6 +169,7 @@ mod tests {
             cluster: "c",
             unique_key: None,
             real: None,
+            transaction_id: None,
             dead: false,
         }
     }
@@ -206,6 +219,21 @@ mod tests {
         assert_eq!(
             completed(sent, &add),
             "DELAY\x013\x02CLUSTER\x01c\x02REAL_TOPIC\x01topic\x02REAL_QID\x014294967295\x02"
+        );
+    }
+
+    #[test]
+    fn a_half_message_starts_anew_and_keeps_its_delivery_time() {
+        let add = Additions {
+            real: Some(("topic", 1)),
+            transaction_id: Some(b"ID"),
+            ..plain()
+        };
+        let sent = b"TRAN_MSG\x01true\x02TRANSACTION_CHECK_TIMES\x013\x02TIMER_DELAY_MS\x015\x02";
+        assert_eq!(
+            completed(sent, &add),
+            "TRAN_MSG\x01true\x02TIMER_DELAY_MS\x015\x02CLUSTER\x01c\x02__transactionId__\x01ID\x02\
+             REAL_TOPIC\x01topic\x02REAL_QID\x011\x02"
         );
     }
 

@@ -1,17 +1,18 @@
-//! One message: where it goes (itself, a delay level, a dead-letter topic), and its record.
+//! One message: where it goes (itself, a delay level, the half messages, a dead-letter topic), and its record.
 
 use std::rc::Rc;
 
-use protocol::Text;
 use protocol::code::response;
-use protocol::names::{self, SCHEDULE_TOPIC};
+use protocol::names::{self, SCHEDULE_TOPIC, TRANS_HALF_TOPIC};
 use protocol::record::Draft;
+use protocol::{Text, sysflag};
 
 use super::properties::{self, Additions, Facts};
 use super::{Sending, any_queue, limits, retry};
 use crate::handlers::missing::NotDone;
 use crate::shard::sends::UniqueKey;
 use crate::shard::topics::Topic;
+use crate::transaction;
 
 const UNIQUE_KEY_CHARS: usize = 32;
 
@@ -30,9 +31,14 @@ pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
     send.header.properties.append_to(&mut stored);
     let mut facts = Facts::read(&stored);
     let addressed = addressed(send)?;
+    // Consumers older than 4.6.1 give back a message with all its properties.
+    let half = facts.prepared && !(send.header.reconsume_times > 0 && facts.delay_level > 0);
+    limits::check_transaction(send.header.sys_flag, half, &facts, send.settings)?;
     limits::check_kind(&facts, send.settings)?;
 
-    let delayed = if addressed.dead {
+    let waiting = if half {
+        Some(half_queue(send)?)
+    } else if addressed.dead {
         None
     } else {
         delay_queue(send, facts.delay_level)?
@@ -41,15 +47,20 @@ pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
     let add = Additions {
         cluster: &send.settings.cluster_name,
         unique_key: generated.as_ref().map(<[u8; UNIQUE_KEY_CHARS]>::as_slice),
-        real: delayed
+        real: waiting
             .is_some()
             .then(|| (&**addressed.topic.name(), addressed.queue_id)),
+        transaction_id: half.then(|| {
+            let sent = facts.unique_key.as_ref().map(UniqueKey::as_bytes);
+            sent.or(generated.as_ref().map(<[u8; UNIQUE_KEY_CHARS]>::as_slice))
+                .unwrap_or_default()
+        }),
         dead: addressed.dead,
     };
     properties::complete(&mut stored, &facts, &add);
-    limits::check_properties(&stored, send.settings)?;
+    limits::check_properties(&stored, half, send.settings)?;
 
-    let target = delayed.unwrap_or_else(|| Target {
+    let target = waiting.unwrap_or_else(|| Target {
         topic: Rc::clone(&addressed.topic),
         ..addressed
     });
@@ -72,7 +83,7 @@ fn append(
         topic: target.topic.name(),
         queue_id: target.queue_id as i32,
         flag: send.header.flag,
-        sys_flag: send.sys_flag(),
+        sys_flag: sysflag::with_transaction(send.sys_flag(), sysflag::TRANSACTION_NONE),
         born_ms: send.header.born_ms,
         born_host: send.connection.peer(),
         store_host: send.settings.advertised(),
@@ -85,7 +96,9 @@ fn append(
     let queue = target
         .topic
         .queue(&send.shard.shared.store, target.queue_id);
-    send.shard.outgoing.add(send.waits(facts), |batch| {
+    // A decision may come as soon as the sender is told: the half message is visible by then.
+    let waits = send.waits(facts) || facts.prepared;
+    send.shard.outgoing.add(waits, |batch| {
         batch.push(&queue, facts.tag_hash, token, |record| {
             draft.append_to(record)
         });
@@ -118,16 +131,28 @@ fn delay_queue(send: &Sending<'_>, level: i32) -> Result<Option<Target>, NotDone
     let Some(level) = usize::try_from(level).ok().filter(|&level| level > 0) else {
         return Ok(None);
     };
-    let topic = send.shard.topics.get(SCHEDULE_TOPIC, &send.views.topics);
-    let topic = topic.ok_or_else(|| {
-        let remark = format!("topic[{SCHEDULE_TOPIC}] not exist");
-        NotDone::refused(response::SYSTEM_ERROR, remark)
-    })?;
     Ok(Some(Target {
-        topic,
+        topic: system_topic(send, SCHEDULE_TOPIC)?,
         queue_id: level.min(levels).saturating_sub(1) as u32,
         dead: false,
     }))
+}
+
+/// Where half messages wait for their producers' decisions.
+fn half_queue(send: &Sending<'_>) -> Result<Target, NotDone> {
+    Ok(Target {
+        topic: system_topic(send, TRANS_HALF_TOPIC)?,
+        queue_id: transaction::QUEUE_ID,
+        dead: false,
+    })
+}
+
+fn system_topic(send: &Sending<'_>, name: &str) -> Result<Rc<Topic>, NotDone> {
+    let topic = send.shard.topics.get(name, &send.views.topics);
+    topic.ok_or_else(|| {
+        let remark = format!("topic[{name}] not exist");
+        NotDone::refused(response::SYSTEM_ERROR, remark)
+    })
 }
 
 /// For clients that do not name their messages: random, in the form of those that do.

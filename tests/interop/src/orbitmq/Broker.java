@@ -13,6 +13,8 @@ final class Broker {
     private static final int LISTEN_PORT = 24911;
     static final String NAMESRV = "127.0.0.1:" + NAMESRV_PORT;
 
+    static final long QUESTIONS_EVERY_MS = 2_000;
+
     private final Path binary;
     private final Path home;
     private Process process;
@@ -25,7 +27,8 @@ final class Broker {
         Files.writeString(home.resolve("broker.conf"), String.join("\n",
             "brokerName=interop", "brokerIP1=127.0.0.1", "bindAddress=127.0.0.1",
             "listenPort=" + LISTEN_PORT, "namesrvListenPort=" + NAMESRV_PORT,
-            "storePathRootDir=" + home.resolve("store"), "mappedFileSizeCommitLog=16777216", extraConf, ""));
+            "storePathRootDir=" + home.resolve("store"), "mappedFileSizeCommitLog=16777216",
+            "transactionTimeOut=1000", "transactionCheckInterval=" + QUESTIONS_EVERY_MS, extraConf, ""));
     }
 
     void start() throws Exception {

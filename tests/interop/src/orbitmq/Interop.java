@@ -10,6 +10,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
@@ -22,9 +24,12 @@ import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.LocalTransactionState;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
+import org.apache.rocketmq.client.producer.TransactionListener;
+import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
@@ -50,6 +55,10 @@ public final class Interop {
         checks.put("orderly consumption keeps each queue's order", Interop::orderly);
         checks.put("lite pull consumer commits and goes on", Interop::litePull);
         checks.put("delay level 1 arrives after one second, not before", Interop::delay);
+        checks.put("a transaction has the outcome its producer says, at once or when it is asked", Interop::transactions);
+        if (Pop.isKnown()) {
+            checks.put("a group that pops gets everything, and what it refused again", Interop::pop);
+        }
         checks.put("messages are found by key, unique key and place", Interop::byKey);
         checks.put("a too large message is refused, the connection lives", Interop::tooLarge);
         checks.put("SIGTERM: exit code 0 and everything kept", () -> restart(true));
@@ -194,6 +203,38 @@ public final class Interop {
         check(got.getTopic().equals(topic), "its own topic: " + got);
     }
 
+    private static void transactions() throws Exception {
+        String topic = fresh("Topic");
+        BlockingQueue<MessageExt> inbox = consume(fresh("Group"), topic, "*");
+        Set<String> asked = ConcurrentHashMap.newKeySet();
+        TransactionMQProducer p = new TransactionMQProducer(fresh("Producers"));
+        p.setNamesrvAddr(Broker.NAMESRV);
+        p.setSendMsgTimeout(10_000);
+        p.setTransactionListener(new TransactionListener() {
+            @Override
+            public LocalTransactionState executeLocalTransaction(Message m, Object arg) {
+                return (LocalTransactionState) arg;
+            }
+
+            @Override
+            public LocalTransactionState checkLocalTransaction(MessageExt m) {
+                asked.add(body(m));
+                return body(m).equals("asked, no") ? LocalTransactionState.ROLLBACK_MESSAGE : LocalTransactionState.COMMIT_MESSAGE;
+            }
+        });
+        p.start();
+        CLOSERS.add(p::shutdown);
+        p.sendMessageInTransaction(message(topic, "A", "yes"), LocalTransactionState.COMMIT_MESSAGE);
+        p.sendMessageInTransaction(message(topic, "A", "no"), LocalTransactionState.ROLLBACK_MESSAGE);
+        p.sendMessageInTransaction(message(topic, "A", "asked, no"), LocalTransactionState.UNKNOW);
+        p.sendMessageInTransaction(message(topic, "A", "asked, yes"), LocalTransactionState.UNKNOW);
+        MessageExt first = take(inbox, 1).get(0);
+        check(body(first).equals("yes") && first.getTopic().equals(topic), "what was committed: " + first);
+        check(body(take(inbox, 1).get(0)).equals("asked, yes"), "what was committed when asked");
+        check(asked.equals(Set.of("asked, no", "asked, yes")), "asked about: " + asked);
+        check(inbox.poll(Broker.QUESTIONS_EVERY_MS + 1_000, TimeUnit.MILLISECONDS) == null, "nothing comes twice");
+    }
+
     private static void byKey() throws Exception {
         String topic = fresh("Topic");
         DefaultMQProducer p = producer();
@@ -285,6 +326,35 @@ public final class Interop {
         c.subscribe(topic, tags);
         CLOSERS.add(c::shutdown);
         return c;
+    }
+
+    private static void pop() throws Exception {
+        String topic = fresh("Topic");
+        DefaultMQProducer p = producer();
+        Set<String> sent = new HashSet<>();
+        for (int i = 0; i < 40; i++) {
+            sent.add(send(p, topic, "A", "m" + i));
+        }
+        LinkedBlockingQueue<MessageExt> inbox = new LinkedBlockingQueue<>();
+        Set<String> refused = ConcurrentHashMap.newKeySet();
+        DefaultMQPushConsumer c = consumer(fresh("Group"), topic, "*");
+        Pop.use(p, c, topic);
+        c.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+            MessageExt m = messages.get(0);
+            if (body(m).equals("m7") && refused.add("m7")) {
+                return ConsumeConcurrentlyStatus.RECONSUME_LATER;
+            }
+            inbox.addAll(messages);
+            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        });
+        c.start();
+        List<MessageExt> got = take(inbox, 40);
+        check(bodies(got).equals(sent), "every message, none twice");
+        for (MessageExt m : got) {
+            int times = body(m).equals("m7") ? 1 : 0;
+            check(m.getReconsumeTimes() == times, body(m) + " says it came " + m.getReconsumeTimes() + " times before");
+        }
+        check(inbox.poll(2, TimeUnit.SECONDS) == null, "nothing comes twice");
     }
 
     private static BlockingQueue<MessageExt> consume(String group, String topic, String tags) throws Exception {
