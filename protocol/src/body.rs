@@ -22,6 +22,7 @@ pub mod offsets;
 pub mod pop;
 pub mod queue;
 pub mod register;
+pub mod revive;
 pub mod route;
 pub mod static_topic;
 pub mod stats;

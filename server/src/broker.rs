@@ -59,6 +59,8 @@ pub enum StartError {
     },
     #[error("the half messages of open transactions cannot be read: {0}")]
     Transactions(io::Error),
+    #[error("what POP consumers have taken cannot be read: {0}")]
+    Pop(io::Error),
     #[error(transparent)]
     Core(#[from] reactor::StartError),
 }
@@ -144,6 +146,9 @@ impl Broker {
             inboxes.coordinator,
         );
         let shard = start_shards(&shared, &plan, inboxes.shards, &mut other_cores)?;
+        let popped = coordinator.pop.load(&coordinator).await;
+        popped.map_err(StartError::Pop)?;
+        coordinator.pop.start(&coordinator, &shard);
         // First, at the end of the log as the last run left it.
         let transactions = Transactions::start(&shard, &coordinator).await;
         let transactions = transactions.map_err(StartError::Transactions)?;

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use engine::{FlusherKind, Retention, WindowDir};
 use keys::Effect;
+use protocol::body::pop::RequestMode;
 use values::{DEFAULT_ADDRESS, Values, canonical, defaults, log_dirs, take};
 
 /// What the start knows about the machine, gathered by `main` (or by a test).
@@ -124,6 +125,10 @@ pub struct Settings {
     pub transaction_timeout_ms: u64,
     pub transaction_check_interval_ms: u64,
     pub transaction_check_max: u32,
+    /// Of groups for which nobody has set how they get a topic's messages.
+    pub default_request_mode: RequestMode,
+    pub default_pop_share_queues: i32,
+    pub server_load_balancer: bool,
     pub long_polling: bool,
     pub short_polling_ms: u64,
     pub pull_memory_bytes_max: u64,
@@ -331,6 +336,12 @@ impl Settings {
             transaction_timeout_ms: v.number("transactionTimeOut")?,
             transaction_check_interval_ms: v.number("transactionCheckInterval")?,
             transaction_check_max: v.number("transactionCheckMax")?,
+            default_request_mode: match v.text("defaultMessageRequestMode") {
+                "POP" => RequestMode::Pop,
+                _ => RequestMode::Pull,
+            },
+            default_pop_share_queues: v.number("defaultPopShareQueueNum")?,
+            server_load_balancer: v.bool("serverLoadBalancerEnable")?,
             long_polling: v.bool("longPollingEnable")?,
             short_polling_ms: v.number("shortPollingTimeMills")?,
             pull_memory_bytes_max: v.number("maxTransferBytesOnMessageInMemory")?,

@@ -40,6 +40,7 @@ use crate::handlers::query_key::Turns;
 use crate::handlers::{self, Answer, Caller};
 use crate::messages::{CreateTopic, OffsetCommit, Refusal, Shared, ToCoordinator};
 use crate::offsets::Offsets;
+use crate::pop::Pop;
 use crate::queue_locks::QueueLocks;
 use crate::registration::Registration;
 use crate::static_topics::StaticTopics;
@@ -78,6 +79,7 @@ pub struct Coordinator {
     /// Of the delayed messages, for those who ask.
     pub delay: Rc<Progress>,
     pub key_queries: Turns,
+    pub pop: Pop,
     pub transactions: Rc<transaction::Inbox>,
     pub booted_ms: i64,
     /// Reads the tables through this coordinator, so it is not this coordinator's to keep.
@@ -110,6 +112,7 @@ impl Coordinator {
             figures: Figures::new(&shared.settings.load().cluster_name, now_s()),
             delay,
             key_queries: Turns::default(),
+            pop: Pop::new(&shared.store),
             transactions: Rc::default(),
             booted_ms: reactor::wall_ms(),
             cold_thresholds: Thresholds::default(),
@@ -179,6 +182,7 @@ impl Coordinator {
             }
             ToCoordinator::Reached(reply) => reply.send(()),
             ToCoordinator::Closed { conn } => {
+                self.pop.parked.closed(conn);
                 let left = self.tables().clients.connection_closed(conn);
                 self.groups_lost_a_member(&left);
             }
@@ -219,7 +223,8 @@ impl Coordinator {
     }
 
     /// Changes nothing any more and leaves everything saved.
-    async fn stop(&self) {
+    async fn stop(self: &Rc<Self>) {
+        self.pop.stop(self).await;
         self.stopped.set(true);
         self.outgoing.send_all().await;
         saving::everything(self).await;

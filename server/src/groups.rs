@@ -74,6 +74,11 @@ impl Groups {
         self.table.get(group)
     }
 
+    /// With the name as the table keeps it.
+    pub fn get_key_value(&self, group: &str) -> Option<(&Arc<str>, &Arc<SubscriptionGroupConfig>)> {
+        self.table.get_key_value(group)
+    }
+
     /// The group's settings; made with defaults if it is unknown and the broker may make groups. True if it was made now.
     pub fn ensure(
         &mut self,

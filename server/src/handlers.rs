@@ -9,6 +9,7 @@ pub mod lock;
 pub mod members;
 pub mod missing;
 pub mod offset;
+pub mod pop;
 pub mod pull;
 pub mod query;
 pub mod query_key;
@@ -120,6 +121,8 @@ pub fn refuse(code: i32, remark: impl Into<String>) -> Refusal {
 pub enum Reply {
     Now(Answer),
     Later(Pin<Box<dyn Future<Output = Answer>>>),
+    /// Whoever has the request by now answers it.
+    Elsewhere,
 }
 
 impl Reply {
@@ -146,6 +149,7 @@ pub fn handle(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
                 coordinator.answer(caller, asked, &answer);
             }
         }
+        Ok(Reply::Elsewhere) => {}
         Ok(Reply::Later(answer)) => {
             let coordinator = Rc::clone(coordinator);
             reactor::spawn("late answer", async move {
@@ -193,6 +197,16 @@ fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>
         request::QUERY_MESSAGE => query_key::handle(coordinator, command),
         request::VIEW_MESSAGE_BY_ID => query::message(coordinator, command),
         request::GET_EARLIEST_MSG_STORETIME => query::earliest_time(coordinator, command),
+        request::POP_MESSAGE => pop::pop(coordinator, caller, command),
+        request::ACK_MESSAGE => pop::ack::one(coordinator, caller, command),
+        request::BATCH_ACK_MESSAGE => pop::ack::batch(coordinator, caller, command),
+        request::CHANGE_MESSAGE_INVISIBLETIME => pop::ack::change(coordinator, caller, command),
+        request::PEEK_MESSAGE => pop::peek(coordinator, caller, command),
+        request::NOTIFICATION => pop::notify(coordinator, caller, command),
+        request::POLLING_INFO => pop::polling_info(coordinator, caller, command),
+        request::POP_ROLLBACK => pop::export(),
+        request::QUERY_ASSIGNMENT => pop::assignment::query(coordinator, command),
+        request::SET_MESSAGE_REQUEST_MODE => pop::assignment::set_mode(coordinator, command),
         request::LOCK_BATCH_MQ => lock::lock(coordinator, command),
         request::UNLOCK_BATCH_MQ => lock::unlock(coordinator, command),
         request::UPDATE_AND_CREATE_TOPIC => admin::topics::create(coordinator, caller, command),

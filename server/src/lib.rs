@@ -28,6 +28,7 @@ mod memory;
 pub mod messages;
 pub mod net;
 pub mod offsets;
+pub mod pop;
 pub mod published;
 pub mod queue_locks;
 pub mod registration;

@@ -12,6 +12,7 @@
 
 mod link;
 mod pieces;
+pub mod route;
 mod server;
 #[cfg(test)]
 mod tests;

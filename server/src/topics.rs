@@ -74,6 +74,11 @@ impl Topics {
         self.table.get(topic)
     }
 
+    /// With the name as the table keeps it.
+    pub fn get_key_value(&self, topic: &str) -> Option<(&Arc<str>, &Arc<TopicConfig>)> {
+        self.table.get_key_value(topic)
+    }
+
     pub fn is_order(&self, topic: &str) -> bool {
         self.get(topic).is_some_and(|config| config.order)
     }

@@ -159,6 +159,14 @@ pub static KEYS: &[Key] = &[
     key("filterSupportRetry", "false", Bool, Tuning),
     key("useTLS", "false", Bool, Absent),
     key("lockInStrictMode", "false", Bool, Absent),
+    key(
+        "defaultMessageRequestMode",
+        "PULL",
+        Choice(&["PULL", "POP"]),
+        Live,
+    ),
+    key("defaultPopShareQueueNum", "-1", Int(-1, 65_536), Live),
+    key("serverLoadBalancerEnable", "true", Bool, Live),
     // offsets
     key(
         "flushConsumerOffsetInterval",

@@ -42,7 +42,7 @@ pub fn query(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
     ))
 }
 
-fn starts_in_memory(coordinator: &Coordinator, topic: &str, queue_id: i32) -> bool {
+pub fn starts_in_memory(coordinator: &Coordinator, topic: &str, queue_id: i32) -> bool {
     let store = &coordinator.shared.store;
     let queue = u32::try_from(queue_id)
         .ok()

@@ -8,6 +8,7 @@ mod tools;
 mod members;
 mod orphans;
 mod peer;
+mod popped;
 mod reclaim;
 mod requests;
 mod transactions;

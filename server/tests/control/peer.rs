@@ -91,6 +91,15 @@ impl Peer {
         }
     }
 
+    /// A request whose answer nobody waits for now.
+    pub async fn write(&mut self, code: i32, fields: &[(&str, Value<'_>)]) {
+        self.opaque += 1;
+        let mut bytes = Vec::new();
+        let (encoding, opaque) = (Encoding::Json, self.opaque);
+        write_request(&mut bytes, encoding, code, opaque, false, fields, &[]);
+        self.socket.send(bytes).await.0.expect("connected");
+    }
+
     /// The same request many times and one for a topic behind it, in one piece; nothing is read.
     pub async fn ask_many(&mut self, code: i32, count: usize, topic: &str) {
         let mut bytes = Vec::new();

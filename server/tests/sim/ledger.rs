@@ -22,6 +22,11 @@ impl Ledger {
         );
     }
 
+    /// Queue and offset of every message whose sender was told of it.
+    pub fn acknowledged(&self) -> impl Iterator<Item = &(usize, u64)> {
+        self.acknowledged.keys()
+    }
+
     /// The offset the consumer of a queue goes on with.
     pub fn next_offset(&self, queue: usize) -> u64 {
         self.read[queue].len() as u64

@@ -7,6 +7,7 @@ mod cluster;
 mod connections;
 mod ledger;
 mod long_poll;
+mod pops;
 mod sends;
 mod sync_flush;
 mod transactions;

@@ -40,7 +40,7 @@ impl ColdReads {
         }
     }
 
-    async fn turn(&self) -> Turn<'_> {
+    pub async fn turn(&self) -> Turn<'_> {
         while self.running.get() >= self.running_max {
             self.ended.notified().await;
         }
@@ -49,7 +49,7 @@ impl ColdReads {
     }
 }
 
-struct Turn<'a>(&'a ColdReads);
+pub struct Turn<'a>(&'a ColdReads);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {

@@ -1,0 +1,259 @@
+//! POP: consumers take messages that are hidden from the others of their group until they are acknowledged, or for a while.
+//!
+//! ```text
+//! handlers/pop ──► take ──► table (queue.rs: the state machine) ──► journal ──► LOG_TOPIC in the log
+//!                   │                                                 └──► the answer, once its op is safe
+//!                   └──► parked: nothing there; woken by an append, by a message that is visible again, or in time
+//! ```
+//!
+//! All of it lives beside the coordinator. A message that was not acknowledged stays in its place and is delivered from
+//! there again: nothing is copied when its time is up, so nothing can be lost then. The group's consumer offset is never behind
+//! a message that is not acknowledged: whoever takes the store over delivers it again. Decision 11 says why.
+
+pub mod assign;
+mod dead;
+pub mod entry;
+mod handback;
+pub mod journal;
+pub mod modes;
+pub mod owed;
+pub mod parked;
+pub mod queue;
+mod read;
+mod replay;
+pub mod rounds;
+pub mod routes;
+pub mod serve;
+pub mod start;
+pub mod table;
+pub mod take;
+pub mod wanted;
+
+use std::cell::{OnceCell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use engine::Store;
+
+use crate::coordinator::Coordinator;
+use crate::handlers::pull::ColdReads;
+use crate::shard::Shard;
+use entry::Place;
+use journal::{Journal, LOG_QUEUE, LOG_TOPIC, Popped};
+use modes::Modes;
+use owed::Moved;
+use parked::Parked;
+use queue::Op;
+use rounds::Rounds;
+use routes::Routes;
+use table::{KeyRef, Slot, Table};
+
+/// After something that did not work.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How often the table of offsets hears how far groups are.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Lives on the coordinator's core.
+pub struct Pop {
+    pub table: RefCell<Table>,
+    pub journal: Journal,
+    pub rounds: Rounds,
+    pub parked: Parked,
+    pub modes: Modes,
+    pub routes: Routes,
+    pub moved: Moved,
+    pub cold_reads: ColdReads,
+    /// Where waiting for appends is done.
+    shard: OnceCell<Rc<Shard>>,
+}
+
+/// How far a group is in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The first message that was never popped.
+    pub next: u64,
+    /// Popped and not acknowledged.
+    pub unacked: u64,
+}
+
+impl Pop {
+    pub fn new(store: &Store) -> Self {
+        Self {
+            table: RefCell::default(),
+            journal: Journal::new(store.queue(LOG_TOPIC, LOG_QUEUE)),
+            rounds: Rounds::default(),
+            parked: Parked::default(),
+            modes: Modes::default(),
+            routes: Routes::default(),
+            moved: Moved::default(),
+            cold_reads: ColdReads::of_shard(),
+            shard: OnceCell::new(),
+        }
+    }
+
+    /// Takes a change over and lets it be written.
+    pub fn change(&self, place: &Place, op: &Op) -> usize {
+        let hold = self.table.borrow_mut().apply(place, op);
+        self.journal.add(place, op);
+        hold
+    }
+
+    /// These messages reached nobody: they are visible at once.
+    pub fn give_up(&self, popped: &Popped) {
+        let now_ms = reactor::wall_ms();
+        for &offset in &popped.offsets {
+            let change = Op::Change {
+                offset,
+                pop_ms: popped.pop_ms,
+                new_pop_ms: popped.pop_ms + 1,
+                due_ms: now_ms,
+            };
+            self.change(&popped.place, &change);
+        }
+    }
+
+    pub fn progress(&self, group: &str, topic: &str, queue_id: u32) -> Option<Progress> {
+        let table = self.table.borrow();
+        let slot = table.get(KeyRef { group, topic }, queue_id)?;
+        Some(Progress {
+            next: slot.state.next(),
+            unacked: slot.state.unacked_len() as u64,
+        })
+    }
+
+    /// An operator sets the group to an offset: what it popped before is forgotten. Nothing happens to a queue that it
+    /// does not pop.
+    pub fn reset(&self, group: &str, topic: &str, queue_id: u32, offset: u64) {
+        let place = {
+            let mut table = self.table.borrow_mut();
+            let Some(slot) = table.get_mut(KeyRef { group, topic }, queue_id) else {
+                return;
+            };
+            slot.told = i64::try_from(offset).unwrap_or(i64::MAX);
+            slot.place.clone()
+        };
+        self.change(&place, &Op::Start { next: offset });
+    }
+
+    pub fn forget_topic(&self, topic: &str) {
+        self.forget(|slot| &*slot.place.topic == topic);
+    }
+
+    pub fn forget_group(&self, group: &str) {
+        self.forget(|slot| &*slot.place.group == group);
+    }
+
+    fn forget(&self, is_gone: impl Fn(&Slot) -> bool) {
+        let gone: Vec<Place> = {
+            let table = self.table.borrow();
+            let gone = table.slots().filter(|slot| is_gone(slot));
+            gone.map(|slot| slot.place.clone()).collect()
+        };
+        for place in gone {
+            self.change(&place, &Op::Forget);
+        }
+    }
+
+    /// Tells the table of offsets how far groups are.
+    pub fn tell(&self, coordinator: &Coordinator) {
+        let mut table = self.table.borrow_mut();
+        let moved = table.take_moved();
+        if moved.is_empty() {
+            return;
+        }
+        let offsets = &mut coordinator.tables().offsets;
+        for place in moved {
+            let Some(slot) = table.at(&place) else {
+                continue;
+            };
+            let done_to = i64::try_from(slot.state.done_to()).expect("offsets stay below 2^63");
+            if done_to == slot.told {
+                continue;
+            }
+            let queue_id = i32::try_from(place.queue_id).expect("queue ids are 31 bits wide");
+            // Somebody else has set it meanwhile: that is looked at when the group pops again.
+            let known = offsets.get(&place.group, &place.topic, queue_id);
+            if known.is_none_or(|known| known == slot.told || known < 0) {
+                offsets.commit(&place.group, &place.topic, queue_id, done_to);
+                slot.told = done_to;
+            }
+        }
+    }
+
+    /// Before anybody pops: the state as the log has it.
+    pub async fn load(&self, coordinator: &Rc<Coordinator>) -> io::Result<()> {
+        let config_dir = coordinator.settings().store_root.join("config");
+        self.modes.load(&config_dir)?;
+        let store = &coordinator.shared.store;
+        let queue = self.journal.queue();
+        // What a power cut has taken is above the end; then the round is not known to be there.
+        let from = rounds::start(coordinator).filter(|&offset| offset <= queue.max_offset());
+        let replayed = replay::run(store, queue, from.unwrap_or(0)).await?;
+        let mut table = replayed.table;
+        if !replayed.is_whole {
+            tracing::error!(
+                "the log of POP is damaged: groups go on from their offsets, and get again what they acknowledged behind them"
+            );
+        }
+        adopt(&mut table, coordinator, replayed.is_whole);
+        *self.table.borrow_mut() = table;
+        handback::take_over(coordinator, replayed.is_whole).await
+    }
+
+    /// Starts the tasks. `shard` lives on this core.
+    pub fn start(&self, coordinator: &Rc<Coordinator>, shard: &Rc<Shard>) {
+        assert!(self.shard.set(Rc::clone(shard)).is_ok(), "started once");
+        reactor::spawn("pop journal", Journal::run(Rc::clone(coordinator)));
+        reactor::spawn("pop rounds", rounds::run(Rc::clone(coordinator)));
+        reactor::spawn("pop offsets", telling(Rc::clone(coordinator)));
+        let asked = coordinator.shared.store.owe();
+        reactor::spawn(
+            "move popped messages",
+            owed::run(Rc::clone(coordinator), asked),
+        );
+        reactor::spawn("pop clock", parked::clock(Rc::clone(coordinator)));
+    }
+
+    fn shard(&self) -> &Rc<Shard> {
+        self.shard.get().expect("started before anybody pops")
+    }
+
+    /// Everything is in the log afterwards, and the table of offsets knows of it.
+    pub async fn stop(&self, coordinator: &Rc<Coordinator>) {
+        self.journal.idle().await;
+        self.tell(coordinator);
+        handback::give(coordinator).await;
+    }
+}
+
+/// Lines up what the log says with the table of offsets, which is saved apart from it.
+fn adopt(table: &mut Table, coordinator: &Coordinator, is_whole: bool) {
+    let places: Vec<Place> = table.slots().map(|slot| slot.place.clone()).collect();
+    table.take_moved();
+    let offsets = &mut coordinator.tables().offsets;
+    for place in places {
+        let slot = table.at(&place).expect("listed above");
+        let queue_id = i32::try_from(place.queue_id).unwrap_or(i32::MAX);
+        let saved = offsets.get(&place.group, &place.topic, queue_id);
+        let saved = saved.and_then(|offset| u64::try_from(offset).ok());
+        let saved = saved.unwrap_or(0).min(slot.queue.max_offset());
+        // Every message before the saved offset was done, whatever ops a power cut has taken.
+        if saved > slot.state.next() || !is_whole {
+            slot.state.apply(&Op::Start { next: saved });
+        }
+        let done_to = i64::try_from(slot.state.done_to()).expect("offsets stay below 2^63");
+        offsets.commit(&place.group, &place.topic, queue_id, done_to);
+        slot.told = done_to;
+    }
+}
+
+async fn telling(coordinator: Rc<Coordinator>) {
+    let pop = &coordinator.pop;
+    loop {
+        reactor::sleep(TELL_EVERY).await;
+        pop.tell(&coordinator);
+        let bytes = pop.journal.take_bytes();
+        pop.rounds.note(bytes, || rounds::state_bytes(&coordinator));
+    }
+}
