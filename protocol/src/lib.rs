@@ -24,6 +24,7 @@ pub mod names;
 pub mod permission;
 pub mod pop;
 pub mod properties;
+pub mod recall;
 pub mod record;
 mod scan;
 pub mod sysflag;

@@ -136,6 +136,7 @@ impl Broker {
             coordinator: addresses.coordinator,
             shards: addresses.shards,
             stats: Arc::new(Stats::new(plan.shards.len())),
+            timers: Arc::default(),
         };
         let progress = Rc::new(Progress::restore(loaded.delay_offsets.clone()));
         let coordinator = Coordinator::start(
@@ -153,6 +154,7 @@ impl Broker {
         let transactions = Transactions::start(&shard, &coordinator).await;
         let transactions = transactions.map_err(StartError::Transactions)?;
         let delay = Delay::start(&shard, &settings.delay_levels_ms, &progress);
+        let delay = delay.map_err(cannot_load(&settings))?;
         // From here on log may go: those who are owed something of it have said so.
         let retention = settings.retention.clone();
         shared.store.set_retention(retention);
@@ -188,7 +190,7 @@ impl Broker {
     pub async fn stop(self) -> io::Result<()> {
         self.listeners.into_iter().for_each(Listeners::close);
         self.registration.stop().await;
-        self.delay.stop().await;
+        let delay = self.delay.stop().await;
         self.coordinator.members_may_vanish();
         for shard in &self.shared.shards {
             let (reply, stopped) = oneshot();
@@ -215,6 +217,7 @@ impl Broker {
         if let Some(Ok(())) = &closed {
             self.coordinator.log_is_closed().await;
         }
+        drop(delay);
         if let Some(name_server) = self.name_server {
             name_server.stop().await;
         }

@@ -159,6 +159,14 @@ pub struct Settings {
 
     /// Level 1 is the first; milliseconds.
     pub delay_levels_ms: Vec<u64>,
+    /// Whether messages may name a delivery time of their own.
+    pub timers: bool,
+    /// How far off that may be.
+    pub timer_delay_max_ms: i64,
+    /// How wide a slot of RocketMQ's timer wheel is.
+    pub timer_precision_ms: i64,
+    pub recall: bool,
+    pub recall_when_not_writable: bool,
 
     /// None: as many as the machine's CPUs suggest.
     pub shards: Option<usize>,
@@ -369,6 +377,11 @@ impl Settings {
                     "expected durations like `1s 5m 2h 1d`, one space between",
                 )
             })?,
+            timers: v.bool("timerWheelEnable")?,
+            timer_delay_max_ms: v.number::<i64>("timerMaxDelaySec")? * 1_000,
+            timer_precision_ms: v.number("timerPrecisionMs")?,
+            recall: v.bool("recallMessageEnable")?,
+            recall_when_not_writable: v.bool("allowRecallWhenBrokerNotWriteable")?,
             shards: Some(v.number("shards")?).filter(|&shards| shards > 0),
             writer_cpu: usize::try_from(v.int("writerCpu")?).ok(),
             config_black_list: v

@@ -3,14 +3,21 @@
 //! A delayed message lies in queue `level - 1` of SCHEDULE_TOPIC_XXXX, with its real topic and queue as properties. All
 //! messages of a level wait equally long, so the queue is in order of deadlines: the task sleeps until its head is due,
 //! appends it to the real queue, and notes how far it came. Nothing is delivered early; after a crash some may be twice.
+//! Messages with a due time of their own are another task's (`timer`).
 
+mod checkpoint;
 mod due;
+mod gauges;
 mod owed;
+mod parked;
+mod pending;
 mod progress;
 pub(crate) mod reading;
-mod timed;
+mod theirs;
+pub(crate) mod timed;
 mod timer;
 mod turn;
+pub(crate) mod wish;
 
 use std::cell::Cell;
 use std::io;
@@ -23,13 +30,17 @@ use protocol::names::SCHEDULE_TOPIC;
 use protocol::record::{RecordError, View};
 use reactor::{Notify, Task};
 
-pub use progress::Progress;
+pub use checkpoint::{TIMERS, write as write_timers};
+pub use gauges::{Gauges, TIMERS_MAX};
+pub use progress::{Progress, Saved};
 
 use crate::internal::{Appended, Appender, NotAppended};
 use crate::shard::Shard;
 use owed::{Movable, Mover};
 use reading::At;
-use timer::Timer;
+use theirs::Theirs;
+pub use theirs::hand_back;
+use timer::Timers;
 use turn::Turn;
 
 /// An idle level looks again this often, for nothing: it is woken by the append.
@@ -45,6 +56,12 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 pub struct Delay {
     gate: Rc<StopGate>,
     tasks: Vec<Task<()>>,
+    timers: Rc<Timers>,
+}
+
+/// To be kept until the progress has been saved.
+pub struct Stopped {
+    _timers: Rc<Timers>,
 }
 
 /// Lets appends that have begun end before the tasks are cancelled.
@@ -56,19 +73,32 @@ struct StopGate {
 }
 
 impl Delay {
-    pub fn start(shard: &Rc<Shard>, delays_ms: &[u64], progress: &Rc<Progress>) -> Self {
+    /// Blocks for as long as it takes to read how far the timers are.
+    pub fn start(
+        shard: &Rc<Shard>,
+        delays_ms: &[u64],
+        progress: &Rc<Progress>,
+    ) -> io::Result<Self> {
         let gate = Rc::new(StopGate::default());
         let store = &shard.shared.store;
-        let timer = Timer::new(shard, progress, &gate);
+        let settings = shard.shared.settings.load();
+        let theirs = Theirs::read(
+            &settings.store_root.join("config"),
+            store.rocketmqs_until(),
+            settings.timer_precision_ms,
+        )?;
+        let saved = checkpoint::read(&settings.store_root.join("orbit").join(TIMERS))?;
+        let timers = Timers::new(shard, progress, &gate, theirs, saved);
+        progress.include(&timers);
         let mut mover = Mover {
             store: Arc::clone(store),
             writer: shard.shared.writer.clone(),
             progress: Rc::clone(progress),
             gate: Rc::clone(&gate),
-            timer: Rc::clone(&timer),
+            timers: Rc::clone(&timers),
             levels: Vec::new(),
         };
-        let mut tasks = vec![reactor::spawn("timed messages", timer.run())];
+        let mut tasks = vec![reactor::spawn("timed messages", Rc::clone(&timers).run())];
         for (level, &delay_ms) in (1i32..).zip(delays_ms) {
             let queue_id = u32::try_from(level - 1).expect("levels start at 1");
             let queue = store.queue(SCHEDULE_TOPIC, queue_id);
@@ -96,17 +126,24 @@ impl Delay {
         }
         let asked = store.owe();
         tasks.push(reactor::spawn("move delayed messages", mover.run(asked)));
-        Self { tasks, gate }
+        Ok(Self {
+            tasks,
+            gate,
+            timers,
+        })
     }
 
     /// Afterwards the progress is final.
-    pub async fn stop(self) {
+    pub async fn stop(self) -> Stopped {
         self.gate.stopping.set(true);
         while self.gate.appending.get() > 0 {
             self.gate.idle.notified().await;
         }
         for task in self.tasks {
             task.cancel();
+        }
+        Stopped {
+            _timers: self.timers,
         }
     }
 }

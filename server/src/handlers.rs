@@ -13,6 +13,7 @@ pub mod pop;
 pub mod pull;
 pub mod query;
 pub mod query_key;
+pub mod recall;
 pub mod send;
 pub mod send_back;
 
@@ -195,6 +196,7 @@ fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>
         request::GET_MAX_OFFSET => query::max_offset(coordinator, command),
         request::GET_MIN_OFFSET => query::min_offset(coordinator, command),
         request::QUERY_MESSAGE => query_key::handle(coordinator, command),
+        request::RECALL_MESSAGE => recall::handle(coordinator, caller, command),
         request::VIEW_MESSAGE_BY_ID => query::message(coordinator, command),
         request::GET_EARLIEST_MSG_STORETIME => query::earliest_time(coordinator, command),
         request::POP_MESSAGE => pop::pop(coordinator, caller, command),

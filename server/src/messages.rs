@@ -14,6 +14,7 @@ use reactor::DetachedSocket;
 use reactor::mailbox::{Reply, Sender};
 
 use crate::config::Settings;
+use crate::delay::Gauges;
 use crate::filter::Filter;
 use crate::published::Published;
 use crate::request_inbox::RequestInbox;
@@ -179,4 +180,5 @@ pub struct Shared {
     /// By shard number.
     pub shards: Vec<Sender<ToShard>>,
     pub stats: Arc<Stats>,
+    pub timers: Arc<Gauges>,
 }

@@ -41,6 +41,15 @@ header! {
 }
 
 header! {
+    /// 370: a delayed message is withdrawn by the handle that its sender got.
+    pub struct Recall<'a> {
+        producer_group: Option<Cow<'a, str>> = "producerGroup",
+        topic: Cow<'a, str> = "topic",
+        recall_handle: Cow<'a, str> = "recallHandle",
+    }
+}
+
+header! {
     /// 37: a producer's decision on a half message.
     pub struct EndTransaction<'a> {
         topic: Option<Cow<'a, str>> = "topic",

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use engine::{LogOffset, Store};
-use protocol::body::offsets::DelayOffsetTable;
 use protocol::body::subscription_group::SubscriptionGroupTable;
 use protocol::body::topic_config::{DataVersion, TopicConfigTable};
 use protocol::json;
@@ -19,6 +18,7 @@ use reactor::{Notify, fs};
 
 use super::orphans::{self, Deleted};
 use super::{Coordinator, Tables, state};
+use crate::delay::{Saved, TIMERS, hand_back, write_timers};
 use crate::groups::Forbidden;
 use crate::messages::{GroupTable, TopicTable};
 use crate::offsets;
@@ -208,20 +208,16 @@ async fn save_offsets(coordinator: &Coordinator) {
 /// gone.
 #[derive(Default)]
 pub struct HeldDelay {
-    held: RefCell<Option<(DelayOffsetTable, LogOffset)>>,
+    held: RefCell<Option<(Saved, LogOffset)>>,
 }
 
 impl HeldDelay {
     /// What is held, or else what `newest` makes, as soon as the log has what it says.
-    fn take(
-        &self,
-        store: &Store,
-        newest: impl FnOnce() -> Option<DelayOffsetTable>,
-    ) -> Option<DelayOffsetTable> {
+    fn take(&self, store: &Store, newest: impl FnOnce() -> Option<Saved>) -> Option<Saved> {
         let mut held = self.held.borrow_mut();
         if held.is_none() {
             // What was delivered until now lies below what readers see.
-            *held = newest().map(|table| (table, store.written()));
+            *held = newest().map(|saved| (saved, store.written()));
         }
         let is_safe = held
             .as_ref()
@@ -229,7 +225,7 @@ impl HeldDelay {
         if !is_safe {
             return None;
         }
-        held.take().map(|(table, _)| table)
+        held.take().map(|(saved, _)| saved)
     }
 }
 
@@ -241,8 +237,8 @@ async fn save_delay(coordinator: &Coordinator, newest: bool) {
         let changed = newest.then(|| coordinator.delay.take_changed(reactor::wall_ms()));
         changed.flatten()
     };
-    if let Some(table) = coordinator.delay_held.take(store, take) {
-        write_delay(coordinator, table).await;
+    if let Some(saved) = coordinator.delay_held.take(store, take) {
+        write_delay(coordinator, saved).await;
     }
     coordinator.unsaved.end();
 }
@@ -250,22 +246,44 @@ async fn save_delay(coordinator: &Coordinator, newest: bool) {
 /// For the stop, once the log is closed: all of it is durable.
 pub(super) async fn delay_at_last(coordinator: &Coordinator) {
     coordinator.unsaved.begin().await;
-    let held = coordinator.delay_held.held.take().map(|(table, _)| table);
+    let held = coordinator.delay_held.held.take().map(|(saved, _)| saved);
     let newest = coordinator.delay.take_changed(reactor::wall_ms());
-    if let Some(table) = newest.or(held) {
-        write_delay(coordinator, table).await;
+    if let Some(mut saved) = newest {
+        saved.timers = saved.timers.or(held.and_then(|held| held.timers));
+        hand_timers_back(coordinator, &saved).await;
+        write_delay(coordinator, saved).await;
+    } else if let Some(saved) = held {
+        hand_timers_back(coordinator, &saved).await;
+        write_delay(coordinator, saved).await;
     }
     coordinator.unsaved.end();
 }
 
-async fn write_delay(coordinator: &Coordinator, table: DelayOffsetTable) {
+/// For a RocketMQ that has the store next.
+async fn hand_timers_back(coordinator: &Coordinator, saved: &Saved) {
+    let Some(timers) = saved.timers.as_ref().filter(|timers| timers.next > 0) else {
+        return;
+    };
+    let (first, done_ms) = (timers.first, timers.done_ms);
+    let dir = coordinator.config_dir.clone();
+    let written = reactor::offload("hand timers back", move || hand_back(&dir, first, done_ms));
+    if let Err(error) = written.await {
+        tracing::warn!(%error, "RocketMQ would not know which timers are delivered");
+    }
+}
+
+async fn write_delay(coordinator: &Coordinator, saved: Saved) {
     let path = coordinator.config_dir.join(state::DELAY_OFFSETS);
-    let saved = reactor::offload("save delay offsets", move || {
-        fs::replace(&path, &json::to_vec_pretty(&table))
+    let timers_path = coordinator.deleted.path.with_file_name(TIMERS);
+    let written = reactor::offload("save delay offsets", move || {
+        if let Some(timers) = saved.timers {
+            write_timers(&timers_path, &timers)?;
+        }
+        fs::replace(&path, &json::to_vec_pretty(&saved.levels))
     })
     .await;
-    coordinator.unsaved.note("delay offsets", &saved);
-    if saved.is_err() {
+    coordinator.unsaved.note("delay offsets", &written);
+    if written.is_err() {
         coordinator.delay.mark_changed();
     }
 }

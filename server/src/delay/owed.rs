@@ -14,7 +14,7 @@ use reactor::Instant;
 use reactor::mailbox::{Receiver, Sender};
 
 use super::reading::{self, At};
-use super::timer::Timer;
+use super::timer::Timers;
 use super::turn::Turn;
 use super::{BATCH_BYTES_MAX, Interrupted, Progress, StopGate, due, timed};
 use crate::internal::Appender;
@@ -38,7 +38,7 @@ pub struct Mover {
     pub writer: Sender<ToWriter>,
     pub progress: Rc<Progress>,
     pub gate: Rc<StopGate>,
-    pub timer: Rc<Timer>,
+    pub timers: Rc<Timers>,
     pub levels: Vec<Movable>,
 }
 
@@ -77,9 +77,7 @@ impl Mover {
 
     /// How many bytes were appended again; none if something has to stay where it is.
     async fn settle(&self, below: LogOffset) -> Result<Option<u64>, Interrupted> {
-        let Some(mut bytes) = self.timer.move_from(below).await? else {
-            return Ok(None);
-        };
+        let mut bytes = self.timers.move_from(below).await?;
         for level in &self.levels {
             level.turn.take().await;
             let moved = self.level(level, below).await;

@@ -1,22 +1,34 @@
-//! How far each delay level has been delivered; saved as `config/delayOffset.json`.
+//! How far each delay level has been delivered, saved as `config/delayOffset.json`; and the timers, saved beside it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
 
 use engine::Store;
 use protocol::body::offsets::DelayOffsetTable;
 use protocol::body::topic_config::DataVersion;
 use protocol::names::SCHEDULE_TOPIC;
 
-use super::timer;
+use super::checkpoint::Checkpoint;
+use super::timer::Timers;
+
+/// What is saved at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Saved {
+    pub levels: DelayOffsetTable,
+    /// None: what was saved before still holds.
+    pub timers: Option<Checkpoint>,
+}
 
 /// Lives on the coordinator's core.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Progress {
-    /// By level, from 1; under 0 the messages with a due time of their own.
+    /// By level, from 1.
     offsets: RefCell<BTreeMap<i32, i64>>,
     version: Cell<DataVersion>,
     changed: Cell<bool>,
+    /// While they run; they know of this, so they are not kept by it.
+    timers: RefCell<Weak<Timers>>,
 }
 
 impl Progress {
@@ -25,7 +37,12 @@ impl Progress {
             offsets: RefCell::new(saved.offset_table),
             version: Cell::new(saved.data_version),
             changed: Cell::new(false),
+            timers: RefCell::default(),
         }
+    }
+
+    pub(super) fn include(&self, timers: &Rc<Timers>) {
+        *self.timers.borrow_mut() = Rc::downgrade(timers);
     }
 
     pub fn get(&self, level: i32) -> u64 {
@@ -48,13 +65,21 @@ impl Progress {
         }
     }
 
-    /// The table to be saved, if it changed since this was last asked.
-    pub fn take_changed(&self, now_ms: i64) -> Option<DelayOffsetTable> {
+    /// What is to be saved, if it changed since this was last asked.
+    pub fn take_changed(&self, now_ms: i64) -> Option<Saved> {
         if !self.changed.replace(false) {
             return None;
         }
         self.version.set(self.version.get().next(now_ms));
-        Some(self.table())
+        let timers = self.timers.borrow().upgrade();
+        let saved = Saved {
+            levels: self.table(),
+            timers: timers.as_ref().and_then(|timers| timers.checkpoint()),
+        };
+        if timers.is_some() && saved.timers.is_none() {
+            self.mark_changed(); // To be asked again.
+        }
+        Some(saved)
     }
 
     pub fn mark_changed(&self) {
@@ -70,7 +95,7 @@ impl Progress {
         let offsets = self.offsets.borrow();
         let levels = offsets.iter();
         levels
-            .filter(|&(&level, _)| level > timer::LEVEL)
+            .filter(|&(&level, _)| level > 0)
             .map(|(&level, &delivered)| (level, delivered, end(level).unwrap_or(0)))
             .collect()
     }
@@ -86,9 +111,9 @@ mod tests {
         assert_eq!(progress.get(3), 0);
         assert!(progress.take_changed(1).is_none());
         progress.set(3, 17);
-        let table = progress.take_changed(2).expect("moved");
+        let saved = progress.take_changed(2).expect("moved");
         assert!(progress.take_changed(3).is_none());
-        let again = Progress::restore(table);
+        let again = Progress::restore(saved.levels);
         assert_eq!((again.get(3), again.get(4)), (17, 0));
     }
 }

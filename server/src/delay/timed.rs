@@ -1,9 +1,9 @@
 //! Messages with a due time of their own, in the topic where RocketMQ's timers look for them.
 //!
-//! A delayed message whose segment has to go is appended again to this topic, with the time at which it is due as a
-//! property: in its level's queue, which is in order of deadlines, it would be late. What it was before is all there, so
-//! it is delivered as if it had never been moved. RocketMQ's own messages lie in this topic as well, most of them
-//! delivered long ago: only what bears our mark is ours to deliver.
+//! They come there by a sender's wish (`wish`), or because they were delayed by level and their log file has to go: in
+//! their level's queue, which is in order of deadlines, they would be late if they were appended again. Those bear our mark,
+//! so that they are delivered as if they had never been moved. A message that names another one in `TIMER_DEL_UNIQKEY`
+//! withdraws it and is not delivered itself.
 
 use std::borrow::Cow;
 
@@ -19,14 +19,42 @@ const LEVEL_BEFORE: &str = "ORBIT_DELAY";
 /// The mark of a message that named no level.
 const NO_LEVEL: &str = "none";
 
-/// When a message that we moved is due; none for any other, whatever it says.
-pub fn due_ms(view: &View<'_>) -> Option<i64> {
-    view.property(LEVEL_BEFORE)?;
-    let due = std::str::from_utf8(view.property(properties::TIMER_OUT_MS)?).ok()?;
-    due.parse().ok()
+/// What the message withdraws, if that is what it is for.
+pub fn withdraws<'a>(view: &View<'a>) -> Option<&'a [u8]> {
+    view.property(properties::TIMER_DEL_UNIQKEY)
 }
 
-/// A message's properties on their way into the topic; none if they are too long for that.
+/// By this a message can be withdrawn.
+pub fn name_of(view: &View<'_>) -> Option<Vec<u8>> {
+    let topic = view.property(properties::REAL_TOPIC)?;
+    let key = view.property(properties::UNIQ_KEY)?;
+    Some(name(topic, key))
+}
+
+pub fn name(topic: &[u8], unique_key: &[u8]) -> Vec<u8> {
+    [topic, b"+", unique_key].concat()
+}
+
+/// A withdrawal holds until its slot of RocketMQ's wheel is over, whose end it names or lies in front of.
+pub fn withdrawal_ends_ms(due_ms: i64, precision_ms: i64) -> i64 {
+    let precision_ms = precision_ms.max(1);
+    let over = due_ms.rem_euclid(precision_ms);
+    match over {
+        0 => due_ms,
+        _ => due_ms.saturating_add(precision_ms - over),
+    }
+}
+
+/// The properties of one that stays parked and is only appended again.
+pub fn properties_again(stored: &[u8], due_ms: i64) -> Vec<u8> {
+    properties::set(
+        stored,
+        properties::TIMER_OUT_MS,
+        due_ms.to_string().as_bytes(),
+    )
+}
+
+/// The properties of a message that was delayed by level on their way into the topic; none if they are too long for that.
 pub fn properties_in(stored: &[u8], due_ms: i64) -> Option<Vec<u8>> {
     let level = properties::get(stored, properties::DELAY).unwrap_or(NO_LEVEL.as_bytes());
     let moved = properties::remove(stored, properties::DELAY);
@@ -39,16 +67,17 @@ pub fn properties_in(stored: &[u8], due_ms: i64) -> Option<Vec<u8>> {
     (moved.len() <= PROPERTIES_BYTES_MAX).then_some(moved)
 }
 
-/// And out of it again.
-pub fn properties_out(stored: &[u8]) -> Vec<u8> {
+/// And out of it again. What a sender has timed keeps all properties, as with RocketMQ.
+pub fn properties_out(stored: &[u8]) -> Cow<'_, [u8]> {
+    let Some(level) = properties::get(stored, LEVEL_BEFORE) else {
+        return Cow::Borrowed(stored);
+    };
     let without = properties::remove(stored, properties::TIMER_OUT_MS);
     let unmarked = properties::remove(&without, LEVEL_BEFORE);
-    match properties::get(stored, LEVEL_BEFORE) {
-        Some(level) if level != NO_LEVEL.as_bytes() => {
-            properties::set(&unmarked, properties::DELAY, level)
-        }
-        _ => unmarked,
-    }
+    Cow::Owned(match level == NO_LEVEL.as_bytes() {
+        false => properties::set(&unmarked, properties::DELAY, level),
+        true => unmarked,
+    })
 }
 
 /// The record that is appended to the topic.
@@ -81,37 +110,29 @@ mod tests {
             Some("12345")
         );
         assert_eq!(properties::get_str(&moved, properties::DELAY), None);
-        assert_eq!(properties_out(&moved), stored);
+        assert_eq!(properties_out(&moved), stored.as_slice());
         let without_level = b"REAL_TOPIC\x01t\x02REAL_QID\x013\x02";
         let moved = properties_in(without_level, 1).expect("short");
-        assert_eq!(properties_out(&moved), without_level);
+        assert_eq!(properties_out(&moved), without_level.as_slice());
     }
 
     #[test]
-    fn only_what_we_moved_is_ours_to_deliver() {
-        let theirs =
-            b"REAL_TOPIC\x01t\x02REAL_QID\x013\x02TIMER_OUT_MS\x015\x02TIMER_ROLL_TIMES\x011\x02";
-        let ours = properties_in(b"REAL_TOPIC\x01t\x02REAL_QID\x013\x02", 5).expect("short");
-        for (properties, due) in [(&theirs[..], None), (&ours, Some(5))] {
-            let host = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-            let draft = Draft {
-                topic: names::TIMER_TOPIC,
-                queue_id: 0,
-                flag: 0,
-                sys_flag: 0,
-                born_ms: 1,
-                born_host: host,
-                store_host: host,
-                reconsume_times: 0,
-                prepared_transaction_offset: 0,
-                properties: Text::plain(properties),
-                body: b"body",
-            };
-            let mut bytes = Vec::new();
-            draft.append_to(&mut bytes);
-            let view = View::parse(&bytes).expect("a record");
-            assert_eq!(due_ms(&view), due);
-        }
+    fn what_a_sender_timed_is_delivered_with_all_its_properties() {
+        let stored =
+            b"TIMER_DELAY_MS\x015\x02TIMER_OUT_MS\x017\x02REAL_TOPIC\x01t\x02REAL_QID\x013\x02";
+        assert_eq!(properties_out(stored), stored.as_slice());
+        let again = properties_again(stored, 8);
+        assert_eq!(
+            properties::get_str(&again, properties::TIMER_OUT_MS),
+            Some("8")
+        );
+    }
+
+    #[test]
+    fn a_withdrawal_holds_to_the_end_of_its_slot() {
+        let ends = [4_000, 4_001, 4_999, 5_000].map(|due| withdrawal_ends_ms(due, 1_000));
+        assert_eq!(ends, [4_000, 5_000, 5_000, 5_000]);
+        assert_eq!(withdrawal_ends_ms(7, 0), 7);
     }
 
     #[test]

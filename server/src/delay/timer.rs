@@ -1,95 +1,102 @@
-//! Delivers messages with a due time of their own (`timed`), in the order of these times.
+//! Delivers messages with a due time of their own (`timed`), each at its time.
 //!
-//! They lie in their queue in the order in which they were moved there, so what is pending is kept in memory, sorted: a
-//! few words each. How far the queue is done is where its oldest pending message lies; after a crash what was delivered
-//! behind that comes twice.
+//! ```text
+//! queue ─► look ─► parked ─► read, 2 s before it is due ─► ready ─► when it is due: append to the real queue
+//!                    ▲                                                      └─► done
+//!                    └── appended again before its log file goes (owed)
+//! ```
+//!
+//! They lie in their queue in the order in which they came, so what is parked is kept in memory (`parked`, `pending`). What
+//! was delivered before the last checkpoint is not delivered again after a crash.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{LogOffset, Queue, QueueOffset, Store};
+use protocol::Text;
 use protocol::names::TIMER_TOPIC;
 use protocol::record::View;
 
+use super::checkpoint::Checkpoint;
+use super::gauges::Gauges;
+use super::parked::Parked;
+use super::pending::{Key, Timer};
 use super::reading::{self, At};
+use super::theirs::Theirs;
 use super::turn::Turn;
-use super::{
-    BATCH_BYTES_MAX, IDLE_LOOK_EVERY, Interrupted, Progress, RETRY_AFTER, StopGate, due, timed,
-};
+use super::{BATCH_BYTES_MAX, IDLE_LOOK_EVERY, Interrupted, Progress, RETRY_AFTER, StopGate};
+use super::{due, timed};
 use crate::internal::Appender;
 use crate::shard::Shard;
 
-/// The key of this queue among the delay levels, which begin at 1.
-pub const LEVEL: i32 = 0;
-/// What is kept in memory; more waits in the log and is late.
-const PENDING_MAX: usize = 1 << 20;
-/// What is looked up in one step.
-const STEP_MAX: usize = 64;
+/// After so many reads others have their turn: after a restart there may be a million messages to look at.
+const READS_PER_TURN: usize = 8;
+/// What is read ahead before it is looked whether something is due.
+const READ_STEP: usize = 16;
+const BATCH_MESSAGES_MAX: usize = 512;
+/// What is appended again in one step.
+const MOVE_STEP: usize = 512;
 /// The clock on the wall may be set: a long sleep is cut into pieces.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
+/// Some of those whose time has come.
+#[derive(Default)]
+struct Batch {
+    /// In the appender.
+    added: Vec<Key>,
+    /// Not delivered: withdrawn, or withdrawals, with the name that is free again.
+    over: Vec<(Key, Option<Vec<u8>>)>,
+}
+
 /// Lives on the core of shard 0.
-pub struct Timer {
+pub struct Timers {
     queue: Arc<Queue>,
     shard: Rc<Shard>,
     store: Arc<Store>,
     progress: Rc<Progress>,
     gate: Rc<StopGate>,
+    gauges: Arc<Gauges>,
+    theirs: Theirs,
+    precision_ms: i64,
     turn: Turn,
-    pending: RefCell<Pending>,
+    parked: RefCell<Parked>,
 }
 
-#[derive(Default)]
-struct Pending {
-    /// Where the record lies, by due time and queue offset.
-    by_time: BTreeMap<(i64, u64), LogOffset>,
-    offsets: BTreeSet<u64>,
-    /// The first offset that has not been looked at.
-    next: u64,
-}
-
-impl Pending {
-    fn add(&mut self, due_ms: i64, offset: u64, place: LogOffset) {
-        self.by_time.insert((due_ms, offset), place);
-        self.offsets.insert(offset);
-    }
-
-    fn remove(&mut self, key: (i64, u64)) {
-        self.by_time.remove(&key);
-        self.offsets.remove(&key.1);
-    }
-
-    /// Everything below is done.
-    fn done_to(&self) -> u64 {
-        self.offsets.first().copied().unwrap_or(self.next)
-    }
-}
-
-impl Timer {
-    pub fn new(shard: &Rc<Shard>, progress: &Rc<Progress>, gate: &Rc<StopGate>) -> Rc<Self> {
+impl Timers {
+    pub fn new(
+        shard: &Rc<Shard>,
+        progress: &Rc<Progress>,
+        gate: &Rc<StopGate>,
+        theirs: Theirs,
+        saved: Option<Checkpoint>,
+    ) -> Rc<Self> {
         let store = Arc::clone(&shard.shared.store);
+        let queue = store.queue(TIMER_TOPIC, timed::QUEUE_ID);
+        let parked = Parked::restore(saved, queue.min_offset(), queue.max_offset());
         Rc::new(Self {
-            queue: store.queue(TIMER_TOPIC, timed::QUEUE_ID),
+            queue,
             shard: Rc::clone(shard),
             store,
             progress: Rc::clone(progress),
             gate: Rc::clone(gate),
+            gauges: Arc::clone(&shard.shared.timers),
+            theirs,
+            precision_ms: shard.shared.settings.load().timer_precision_ms,
             turn: Turn::default(),
-            pending: RefCell::default(),
+            parked: RefCell::new(parked),
         })
     }
 
+    /// How far they are, to be saved once the log has all of that.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        self.parked.borrow_mut().checkpoint()
+    }
+
     pub async fn run(self: Rc<Self>) {
-        self.start_within_the_queue();
         loop {
-            let step = match self.look().await {
-                Ok(()) => self.deliver_due().await,
-                Err(problem) => Err(problem),
-            };
-            match step {
+            match self.step().await {
                 Ok(()) => self.wait().await,
                 Err(Interrupted::Stopping) => return,
                 Err(Interrupted::Refused(problem)) => {
@@ -100,222 +107,278 @@ impl Timer {
         }
     }
 
-    fn start_within_the_queue(&self) {
-        let saved = self.progress.get(LEVEL);
-        let inside = saved.clamp(self.queue.min_offset(), self.queue.max_offset());
-        self.pending.borrow_mut().next = inside;
-        if inside != saved {
-            self.progress.set(LEVEL, inside);
-        }
-    }
-
-    /// Until something is due, or there is more to look at.
-    async fn wait(&self) {
-        let (next, first, is_full) = {
-            let pending = self.pending.borrow();
-            let first = pending.by_time.first_key_value();
-            let is_full = pending.by_time.len() >= PENDING_MAX;
-            (pending.next, first.map(|(key, _)| key.0), is_full)
-        };
-        let longest = match first {
-            Some(due_ms) => {
-                let left_ms = due_ms.saturating_sub(reactor::wall_ms());
-                Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)).min(SLEEP_MAX)
-            }
-            None => IDLE_LOOK_EVERY,
-        };
-        if is_full {
-            return reactor::sleep(longest).await;
-        }
-        let deadline = reactor::turn_time() + longest;
-        let at = QueueOffset(next);
-        self.shard.wait_for(&self.queue, at, deadline).await;
-    }
-
-    /// Takes what is new in the queue into memory.
-    pub async fn look(&self) -> Result<(), Interrupted> {
-        let mut records = Vec::new();
-        loop {
-            let at = {
-                let pending = self.pending.borrow();
-                if pending.by_time.len() >= PENDING_MAX {
-                    return Ok(());
-                }
-                pending.next
-            };
-            let found = reading::read(&self.store, &self.queue, QueueOffset(at), &mut records);
-            let next = match found.await {
-                Ok(At::Records(next)) => next,
-                Ok(At::End) => return Ok(()),
-                Ok(At::Outside) => {
-                    let (min, max) = (self.queue.min_offset(), self.queue.max_offset());
-                    self.pending.borrow_mut().next = at.clamp(min, max);
-                    continue;
-                }
-                Err(error) => return Err(Interrupted::Refused(error.to_string())),
-            };
-            let mut pending = self.pending.borrow_mut();
-            if pending.next != at {
-                continue; // Another task was faster.
-            }
-            let mut rest = records.as_slice();
-            while !rest.is_empty() {
-                let view = View::parse(rest).map_err(Interrupted::unreadable)?;
-                rest = &rest[view.bytes.len()..];
-                // RocketMQ's own messages are passed over.
-                if let Some(due_ms) = timed::due_ms(&view) {
-                    let place = LogOffset(view.log_offset);
-                    pending.add(due_ms, view.queue_offset, place);
-                }
-            }
-            pending.next = next;
-        }
-    }
-
-    /// All that is due now.
-    async fn deliver_due(&self) -> Result<(), Interrupted> {
+    async fn step(&self) -> Result<(), Interrupted> {
+        self.look().await?;
         self.turn.take().await;
         let delivered = self.deliver_in_turn().await;
         self.turn.give();
         delivered
     }
 
-    async fn deliver_in_turn(&self) -> Result<(), Interrupted> {
-        let mut appender = Appender::promised(self.shard.shared.writer.clone());
-        loop {
-            let now_ms = reactor::wall_ms();
-            let due = self.first(|due_ms, _| due_ms <= now_ms);
-            if due.is_empty() {
-                self.note();
-                return Ok(());
+    /// Until something is due, or there is more to look at.
+    async fn wait(&self) {
+        let (next, event_ms) = {
+            let parked = self.parked.borrow();
+            (parked.next(), parked.next_event_ms())
+        };
+        let longest = match event_ms {
+            Some(event_ms) => {
+                let left_ms = event_ms.saturating_sub(reactor::wall_ms());
+                Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)).min(SLEEP_MAX)
             }
-            let mut added = Vec::with_capacity(due.len());
-            for (key, place) in due {
-                let record = self.record(place).await?;
-                let view = View::parse(&record).map_err(Interrupted::unreadable)?;
-                let Some(message) = due::message(&view) else {
-                    tracing::error!(queue_offset = key.1, "message without a real topic skipped");
-                    self.pending.borrow_mut().remove(key);
+            None => IDLE_LOOK_EVERY,
+        };
+        // Parked pulls share their deadlines; these must be met to the millisecond.
+        let never = reactor::turn_time() + IDLE_LOOK_EVERY;
+        let more = self.shard.wait_for(&self.queue, QueueOffset(next), never);
+        let _ = reactor::timeout(longest, more).await;
+    }
+
+    /// Takes in what the queue has until now: what is withdrawn by then is not delivered.
+    async fn look(&self) -> Result<(), Interrupted> {
+        let end = self.queue.max_offset();
+        let mut records = Vec::new();
+        for read in 1usize.. {
+            let at = self.parked.borrow().next();
+            if at >= end {
+                break;
+            }
+            if read.is_multiple_of(READS_PER_TURN) {
+                reactor::yield_now().await;
+            }
+            let found = reading::read(&self.store, &self.queue, QueueOffset(at), &mut records);
+            let next = match found.await {
+                Ok(At::Records(next)) => next,
+                Ok(At::End) => break,
+                Ok(At::Outside) => {
+                    let (min, max) = (self.queue.min_offset(), self.queue.max_offset());
+                    self.parked.borrow_mut().set_next(at.clamp(min, max));
                     continue;
-                };
-                let queue = self.store.queue(&message.topic, message.queue_id);
-                let properties = timed::properties_out(view.properties);
-                let mut draft = message.draft(&view);
-                draft.properties = protocol::Text::plain(&properties);
-                appender.add(&queue, message.tag_hash, &draft);
-                added.push(key);
-                if appender.bytes_len() >= BATCH_BYTES_MAX {
-                    break;
                 }
-            }
-            self.append(&mut appender, &added).await?;
+                Err(error) => return Err(Interrupted::Refused(error.to_string())),
+            };
+            if self.parked.borrow().next() == at {
+                self.take(&records, next)?;
+            } // Else another task was faster.
         }
-    }
-
-    /// Appends again what lies below. Says how many bytes that took; none if it cannot be done now.
-    pub async fn move_from(&self, below: LogOffset) -> Result<Option<u64>, Interrupted> {
-        self.look().await?;
-        self.turn.take().await;
-        let moved = self.move_in_turn(below).await;
-        self.turn.give();
-        moved
-    }
-
-    async fn move_in_turn(&self, below: LogOffset) -> Result<Option<u64>, Interrupted> {
-        if self.pending.borrow().by_time.len() >= PENDING_MAX {
-            return Ok(None); // Not all of it has been looked at.
-        }
-        let mut appender = Appender::promised(self.shard.shared.writer.clone());
-        let mut bytes = 0;
-        loop {
-            let old = self.first(|_, place| place < below);
-            if old.is_empty() {
-                self.note();
-                return Ok(Some(bytes));
-            }
-            let mut added = Vec::with_capacity(old.len());
-            for (key, place) in old {
-                let record = self.record(place).await?;
-                let view = View::parse(&record).map_err(Interrupted::unreadable)?;
-                bytes += record.len() as u64;
-                let properties = view.properties.into();
-                appender.add(&self.queue, 0, &timed::draft(&view, &properties));
-                added.push(key);
-                if appender.bytes_len() >= BATCH_BYTES_MAX {
-                    break;
-                }
-            }
-            self.append(&mut appender, &added).await?;
-        }
-    }
-
-    /// Up to a step of the pending messages that are wanted.
-    fn first(&self, wanted: impl Fn(i64, LogOffset) -> bool) -> Vec<((i64, u64), LogOffset)> {
-        let pending = self.pending.borrow();
-        let all = pending.by_time.iter();
-        all.filter(|((due_ms, _), place)| wanted(*due_ms, **place))
-            .take(STEP_MAX)
-            .map(|(&key, &place)| (key, place))
-            .collect()
-    }
-
-    async fn record(&self, place: LogOffset) -> Result<Vec<u8>, Interrupted> {
-        match self.store.record_at(place).await {
-            Ok(Some(record)) => Ok(record),
-            Ok(None) => Err(Interrupted::Refused(format!(
-                "there is no record at {}",
-                place.0
-            ))),
-            Err(error) => Err(Interrupted::Refused(error.to_string())),
-        }
-    }
-
-    async fn append(
-        &self,
-        appender: &mut Appender,
-        added: &[(i64, u64)],
-    ) -> Result<(), Interrupted> {
-        let results = self.gate.append(appender).await?;
-        assert_eq!(results.len(), added.len(), "a result for each message");
-        for (key, result) in added.iter().zip(results) {
-            if let Some(problem) = Interrupted::of(&result) {
-                return Err(problem);
-            }
-            self.pending.borrow_mut().remove(*key);
-        }
-        self.note();
+        self.say();
         Ok(())
     }
 
-    fn note(&self) {
-        let done_to = self.pending.borrow().done_to();
-        if done_to != self.progress.get(LEVEL) {
-            self.progress.set(LEVEL, done_to);
+    fn take(&self, records: &[u8], next: u64) -> Result<(), Interrupted> {
+        let mut parked = self.parked.borrow_mut();
+        let mut rest = records;
+        let mut taken = 0;
+        while !rest.is_empty() {
+            let view = View::parse(rest).map_err(Interrupted::unreadable)?;
+            rest = &rest[view.bytes.len()..];
+            let Some(mut due_ms) = self.theirs.due_ms(&view) else {
+                continue;
+            };
+            let withdraws = timed::withdraws(&view);
+            if withdraws.is_some() {
+                due_ms = timed::withdrawal_ends_ms(due_ms, self.precision_ms);
+            }
+            let is_parked = parked.add(Timer {
+                due_ms,
+                offset: view.queue_offset,
+                place: LogOffset(view.log_offset),
+            });
+            if is_parked {
+                taken += 1;
+                if let Some(name) = withdraws {
+                    parked.withdraw(name, due_ms);
+                }
+            }
+        }
+        parked.set_next(next);
+        self.progress.mark_changed();
+        self.gauges.taken(taken, reactor::wall_ms());
+        Ok(())
+    }
+
+    /// All that is due now.
+    async fn deliver_in_turn(&self) -> Result<(), Interrupted> {
+        let mut appender = Appender::promised(self.shard.shared.writer.clone());
+        loop {
+            if self.deliver_some(&mut appender).await? {
+                self.look().await?;
+            } else if !self.read_ahead().await? {
+                self.say();
+                return Ok(());
+            } else {
+                reactor::yield_now().await;
+            }
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_stands_at_the_oldest_message_that_is_pending() {
-        let mut pending = Pending {
-            next: 7,
-            ..Pending::default()
-        };
-        assert_eq!(pending.done_to(), 7);
-        pending.add(500, 7, LogOffset(70));
-        pending.add(300, 8, LogOffset(80));
-        pending.next = 9;
+    /// A batch of those whose time has come; false if there are none.
+    async fn deliver_some(&self, appender: &mut Appender) -> Result<bool, Interrupted> {
+        let now_ms = reactor::wall_ms();
+        let batch = self.fill(appender, now_ms)?;
+        if batch.added.is_empty() && batch.over.is_empty() {
+            return Ok(false);
+        }
+        self.progress.mark_changed();
+        for (key, withdrawn) in batch.over {
+            let mut parked = self.parked.borrow_mut();
+            parked.done(key);
+            if let Some(name) = withdrawn {
+                parked.end_withdrawal(&name, now_ms);
+            }
+        }
+        let results = self.gate.append(appender).await?;
         assert_eq!(
-            pending.by_time.first_key_value().map(|(key, _)| key.1),
-            Some(8)
+            results.len(),
+            batch.added.len(),
+            "a result for each message"
         );
-        pending.remove((300, 8));
-        assert_eq!(pending.done_to(), 7);
-        pending.remove((500, 7));
-        assert_eq!(pending.done_to(), 9);
+        self.progress.mark_changed();
+        let (mut delivered, mut problem) = (0, None);
+        for (key, result) in batch.added.iter().zip(results) {
+            match Interrupted::of(&result) {
+                Some(refused) => problem = problem.or(Some(refused)),
+                None => {
+                    self.parked.borrow_mut().done(*key);
+                    delivered += 1;
+                }
+            }
+        }
+        self.gauges.delivered(delivered, reactor::wall_ms());
+        problem.map_or(Ok(true), Err)
+    }
+
+    fn fill(&self, appender: &mut Appender, now_ms: i64) -> Result<Batch, Interrupted> {
+        let parked = self.parked.borrow();
+        let mut batch = Batch::default();
+        for (key, record) in parked.due(now_ms).take(BATCH_MESSAGES_MAX) {
+            let view = View::parse(record).map_err(Interrupted::unreadable)?;
+            if let Some(name) = timed::withdraws(&view) {
+                batch.over.push((key, Some(name.to_vec())));
+                continue;
+            }
+            let is_withdrawn = parked.has_withdrawn()
+                && timed::name_of(&view).is_some_and(|name| parked.is_withdrawn(&name));
+            if is_withdrawn {
+                batch.over.push((key, None));
+                continue;
+            }
+            // One that is for this topic itself would come round for ever.
+            let message = due::message(&view).filter(|real| real.topic != TIMER_TOPIC);
+            let Some(message) = message else {
+                let queue_offset = key.1;
+                tracing::error!(queue_offset, "message without a real topic skipped");
+                batch.over.push((key, None));
+                continue;
+            };
+            let queue = self.store.queue(&message.topic, message.queue_id);
+            let properties = timed::properties_out(view.properties);
+            let mut draft = message.draft(&view);
+            draft.properties = Text::plain(&properties);
+            appender.add(&queue, message.tag_hash, &draft);
+            batch.added.push(key);
+            if appender.bytes_len() >= BATCH_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Reads some of those that are due soon; false if there are none, or no room for more.
+    async fn read_ahead(&self) -> Result<bool, Interrupted> {
+        let mut was_any = false;
+        for _ in 0..READ_STEP {
+            let begun = self.parked.borrow_mut().begin_reading(reactor::wall_ms());
+            let Some(timer) = begun else {
+                break;
+            };
+            was_any = true;
+            let read = self.store.record_at(timer.place).await;
+            let mut parked = self.parked.borrow_mut();
+            match read {
+                Ok(Some(record)) => parked.was_read(timer.key(), record),
+                Ok(None) => {
+                    let Timer { offset, place, .. } = timer;
+                    tracing::error!(
+                        queue_offset = offset,
+                        log_offset = place.0,
+                        "a message with a due time is damaged and will not be delivered"
+                    );
+                    parked.done(timer.key());
+                }
+                Err(error) => {
+                    parked.not_read(timer.key());
+                    return Err(Interrupted::Refused(error.to_string()));
+                }
+            }
+        }
+        Ok(was_any)
+    }
+
+    /// Appends again what lies below. Says how many bytes that took.
+    pub async fn move_from(&self, below: LogOffset) -> Result<u64, Interrupted> {
+        self.look().await?;
+        self.turn.take().await;
+        let mut bytes = 0;
+        let moved = self.move_in_turn(below, &mut bytes).await;
+        self.parked.borrow_mut().end_moving();
+        self.turn.give();
+        self.progress.mark_changed();
+        moved.map(|()| bytes)
+    }
+
+    async fn move_in_turn(&self, below: LogOffset, bytes: &mut u64) -> Result<(), Interrupted> {
+        let mut appender = Appender::promised(self.shard.shared.writer.clone());
+        loop {
+            let old = self.parked.borrow_mut().begin_moving(below, MOVE_STEP);
+            if old.is_empty() {
+                return Ok(());
+            }
+            let mut added = Vec::with_capacity(old.len());
+            for timer in old {
+                let read = self.store.record_at(timer.place).await;
+                let Some(record) = read.map_err(|error| Interrupted::Refused(error.to_string()))?
+                else {
+                    tracing::error!(
+                        queue_offset = timer.offset,
+                        "a message with a due time is damaged and goes with its log file"
+                    );
+                    self.parked.borrow_mut().moved(timer.key());
+                    continue;
+                };
+                let view = View::parse(&record).map_err(Interrupted::unreadable)?;
+                *bytes += record.len() as u64;
+                let properties = timed::properties_again(view.properties, timer.due_ms).into();
+                appender.add(&self.queue, 0, &timed::draft(&view, &properties));
+                added.push(timer.key());
+                if appender.bytes_len() >= BATCH_BYTES_MAX {
+                    self.append_again(&mut appender, &mut added).await?;
+                }
+            }
+            self.append_again(&mut appender, &mut added).await?;
+        }
+    }
+
+    async fn append_again(
+        &self,
+        appender: &mut Appender,
+        added: &mut Vec<Key>,
+    ) -> Result<(), Interrupted> {
+        let results = self.gate.append(appender).await?;
+        let mut problem = None;
+        for (key, result) in added.drain(..).zip(results) {
+            match Interrupted::of(&result) {
+                Some(refused) => problem = problem.or(Some(refused)),
+                None => self.parked.borrow_mut().moved(key),
+            }
+        }
+        problem.map_or(Ok(()), Err)
+    }
+
+    fn say(&self) {
+        let parked = self.parked.borrow();
+        let unread = self.queue.max_offset().saturating_sub(parked.next());
+        self.gauges
+            .parked(parked.len(), unread, parked.first_due_ms());
     }
 }

@@ -155,7 +155,12 @@ impl Sending<'_> {
     }
 
     /// The token of this send's records.
-    fn expect_answer(&self, key: UniqueKey, batch: Option<Box<BatchProgress>>) -> u64 {
+    fn expect_answer(
+        &self,
+        key: UniqueKey,
+        recall_handle: Option<Box<str>>,
+        batch: Option<Box<BatchProgress>>,
+    ) -> u64 {
         if self.command.is_oneway() {
             return NO_ANSWER;
         }
@@ -165,6 +170,7 @@ impl Sending<'_> {
             taken: reactor::turn_time(),
             queue_id: self.queue_id as i32,
             unique_key: key,
+            recall_handle,
             batch,
         };
         sends::wait_for(&mut self.shard.sends.borrow_mut(), send)

@@ -24,6 +24,8 @@ pub struct PendingSend {
     pub queue_id: i32,
     /// Goes back as the transaction id.
     pub unique_key: UniqueKey,
+    /// Names a delayed message to whoever sent it.
+    pub recall_handle: Option<Box<str>>,
     /// More than one record: a batch, answered when the last of them is back.
     pub batch: Option<Box<BatchProgress>>,
 }

@@ -12,3 +12,4 @@ mod popped;
 mod reclaim;
 mod requests;
 mod transactions;
+mod timers;

@@ -29,6 +29,7 @@ pub fn info(coordinator: &Rc<Coordinator>) -> Handled {
             format!("{delivered},{end}"),
         );
     }
+    timers(coordinator, reactor::wall_ms(), &mut table);
     mailboxes(coordinator, &mut table);
     not_there(&mut table);
 
@@ -197,14 +198,20 @@ fn not_there(table: &mut Table) {
         "dispatchMaxBuffer",
         "pageCacheLockTimeMills",
         "remainTransientStoreBufferNumbs",
-        "timerReadBehind",
-        "timerOffsetBehind",
-        "timerCongestNum",
     ] {
         put(table, key, 0);
     }
-    put(table, "timerEnqueueTps", "0.0");
-    put(table, "timerDequeueTps", "0.0");
+}
+
+/// Of the messages with a delivery time of their own.
+fn timers(coordinator: &Coordinator, now_ms: i64, table: &mut Table) {
+    let gauges = &coordinator.shared.timers;
+    put(table, "timerReadBehind", gauges.behind_seconds(now_ms));
+    put(table, "timerOffsetBehind", gauges.unread());
+    put(table, "timerCongestNum", gauges.timers());
+    let (taken, delivered) = gauges.per_second(now_ms);
+    put(table, "timerEnqueueTps", format!("{taken:.1}"));
+    put(table, "timerDequeueTps", format!("{delivered:.1}"));
 }
 
 fn disk(dir: &std::path::Path, several: bool, table: &mut Table) {

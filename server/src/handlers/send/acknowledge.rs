@@ -99,6 +99,7 @@ impl BatchProgress {
 fn answer(shard: &Shard, send: &PendingSend, code: i32, message_id: &str, queue_offset: u64) {
     let views = shard.views.borrow();
     let settings = views.settings.value();
+    let handle = send.recall_handle.as_deref();
     let fields = [
         (MSG_REGION, Value::Str(&settings.region_id)),
         (TRACE_ON, Value::Bool(settings.trace_on)),
@@ -106,9 +107,12 @@ fn answer(shard: &Shard, send: &PendingSend, code: i32, message_id: &str, queue_
         ("queueId", Value::I32(send.queue_id)),
         ("queueOffset", Value::I64(queue_offset as i64)),
         ("transactionId", Value::Bytes(send.unique_key.as_bytes())),
+        ("recallHandle", Value::Str(handle.unwrap_or_default())),
     ];
+    // The last one only if there is one.
+    let fields = &fields[..fields.len() - usize::from(handle.is_none())];
     shard.connections.reply(send.conn, |queued| {
-        write_response(queued, send.asked, code, None, &fields, &[]);
+        write_response(queued, send.asked, code, None, fields, &[]);
     });
 }
 

@@ -30,7 +30,7 @@ pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
         records_left: records,
         ..BatchProgress::default()
     });
-    let token = send.expect_answer(unique_key, Some(progress));
+    let token = send.expect_answer(unique_key, None, Some(progress));
     let queue = send.topic.queue(&send.shard.shared.store, send.queue_id);
     let whole = Draft {
         topic,
@@ -79,7 +79,7 @@ fn check_outer(send: &Sending<'_>) -> Result<Facts, NotDone> {
     send.header.properties.append_to(&mut sent);
     let facts = Facts::read(&sent);
     let in_transaction = sysflag::transaction(send.header.sys_flag) != sysflag::TRANSACTION_NONE;
-    if facts.delay_level > 0 || in_transaction || facts.prepared {
+    if facts.delay_level > 0 || facts.wish.is_any() || in_transaction || facts.prepared {
         return Err(limits::illegal(send.settings));
     }
     limits::check_kind(&facts, send.settings)?;

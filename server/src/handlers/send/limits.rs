@@ -6,6 +6,8 @@ use protocol::sysflag;
 
 use super::properties::Facts;
 use crate::config::Settings;
+use crate::delay::wish::Granted;
+use crate::delay::{Gauges, TIMERS_MAX};
 use crate::handlers::missing::NotDone;
 
 const HALF_ROOM_BYTES: usize = 128;
@@ -59,14 +61,47 @@ pub fn check_transaction(
     }
 }
 
-/// Kinds of messages this broker does not take.
-pub fn check_kind(facts: &Facts, settings: &Settings) -> Result<(), NotDone> {
-    if facts.timed && facts.delay_level <= 0 {
+/// When a message is to be delivered that names a time of its own; none: at once.
+pub fn check_timer(
+    facts: &Facts,
+    settings: &Settings,
+    timers: &Gauges,
+) -> Result<Option<i64>, NotDone> {
+    if !facts.wish.is_any() {
+        return Ok(None);
+    }
+    if !settings.timers {
         return Err(NotDone::refused(
             response::SYSTEM_ERROR,
             "accurate timer message is not enabled, timerWheelEnable is false",
         ));
     }
+    let granted = facts
+        .wish
+        .grant(reactor::wall_ms(), settings.timer_delay_max_ms);
+    let Granted::At(due_ms) = granted else {
+        // A withdrawal that is not parked would reach consumers.
+        if granted == Granted::Now && !facts.withdraws {
+            return Ok(None);
+        }
+        let remark = format!(
+            "timer message illegal, the delay time should not be bigger than the max delay {}ms; \
+             or if set del msg, the delay time should be bigger than the current time",
+            settings.timer_delay_max_ms
+        );
+        return Err(NotDone::refused(response::MESSAGE_ILLEGAL, remark));
+    };
+    if timers.is_full() {
+        let remark = format!(
+            "timer message is under flow control, max num limit is {TIMERS_MAX}: so many wait for their time"
+        );
+        return Err(NotDone::refused(response::SYSTEM_ERROR, remark));
+    }
+    Ok(Some(due_ms))
+}
+
+/// Kinds of messages this broker does not take.
+pub fn check_kind(facts: &Facts, settings: &Settings) -> Result<(), NotDone> {
     if facts.inner_count {
         return Err(illegal(settings));
     }

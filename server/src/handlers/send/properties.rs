@@ -2,6 +2,7 @@
 
 use protocol::properties::{self, tag_hash};
 
+use crate::delay::wish::Wish;
 use crate::shard::sends::UniqueKey;
 use crate::transaction;
 
@@ -21,8 +22,10 @@ pub struct Facts {
     pub delay_level: i32,
     /// Half of a transaction.
     pub prepared: bool,
-    /// Asks for delivery at a time rather than after a level's delay.
-    pub timed: bool,
+    /// A delivery time of its own, rather than a level's delay.
+    pub wish: Wish,
+    /// Names a timed message that is not to be delivered.
+    pub withdraws: bool,
     /// Its sender is to be told before the disk has it.
     pub no_wait: bool,
     /// Counts inner messages, which only a batch stored whole may do.
@@ -51,9 +54,10 @@ impl Facts {
             self.has_reserved = true;
         } else if is(properties::TRAN_MSG) {
             self.prepared = value.eq_ignore_ascii_case(b"true");
-        } else if TIMED.iter().any(|known| is(known)) {
-            self.timed = true;
+        } else if self.wish.take(name, value) {
             self.has_reserved = true;
+        } else if is(properties::TIMER_DEL_UNIQKEY) {
+            self.withdraws = true;
         } else if is(properties::WAIT) {
             self.no_wait = !value.eq_ignore_ascii_case(b"true");
         } else if is(properties::INNER_NUM) {
@@ -92,6 +96,8 @@ pub struct Additions<'a> {
     pub real: Option<(&'a str, u32)>,
     /// Of a half message. It keeps what it says of its delivery: that counts once it is committed.
     pub transaction_id: Option<&'a [u8]>,
+    /// Of a message with a delivery time of its own.
+    pub due_ms: Option<i64>,
     /// A message that ends in a dead-letter topic is not delayed any more.
     pub dead: bool,
 }
@@ -111,6 +117,10 @@ pub fn complete(stored: &mut Vec<u8>, facts: &Facts, add: &Additions<'_>) {
     if let Some(id) = add.transaction_id {
         properties::append(stored, 0, properties::TRANSACTION_ID, id);
     }
+    if let Some(due_ms) = add.due_ms {
+        let due_ms = due_ms.to_string();
+        properties::append(stored, 0, properties::TIMER_OUT_MS, due_ms.as_bytes());
+    }
     if let Some((topic, queue_id)) = add.real {
         properties::append(stored, 0, properties::REAL_TOPIC, topic.as_bytes());
         let mut digits = [0; 10];
@@ -128,7 +138,7 @@ fn drop_reserved(stored: &mut Vec<u8>, add: &Additions<'_>) {
     if add.transaction_id.is_some() {
         unwanted.push(properties::TRANSACTION_ID);
         unwanted.extend(transaction::HALF_PROPERTIES);
-    } else if add.real.is_some() {
+    } else if add.real.is_some() && add.due_ms.is_none() {
         // The level wins over a delivery time.
         unwanted.extend(TIMED);
     }
@@ -170,6 +180,7 @@ mod tests {
             unique_key: None,
             real: None,
             transaction_id: None,
+            due_ms: None,
             dead: false,
         }
     }
@@ -181,7 +192,7 @@ mod tests {
         assert_eq!(key, Some(&b"A1"[..]));
         assert_eq!(facts.tag_hash, tag_hash("TagA"));
         assert_eq!(facts.delay_level, 3);
-        assert!(!facts.prepared && !facts.timed);
+        assert!(!facts.prepared && !facts.wish.is_any());
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! One message: where it goes (itself, a delay level, the half messages, a dead-letter topic), and its record.
+//! One message: where it goes (itself, a delay level, the timers, the half messages, a dead-letter topic), and its record.
 
 use std::rc::Rc;
 
 use protocol::code::response;
-use protocol::names::{self, SCHEDULE_TOPIC, TRANS_HALF_TOPIC};
+use protocol::names::{self, SCHEDULE_TOPIC, TIMER_TOPIC, TRANS_HALF_TOPIC};
 use protocol::record::Draft;
-use protocol::{Text, sysflag};
+use protocol::{Text, recall, sysflag};
 
 use super::properties::{self, Additions, Facts};
 use super::{Sending, any_queue, limits, retry};
+use crate::delay::timed;
 use crate::handlers::missing::NotDone;
 use crate::shard::sends::UniqueKey;
 use crate::shard::topics::Topic;
@@ -36,8 +37,16 @@ pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
     limits::check_transaction(send.header.sys_flag, half, &facts, send.settings)?;
     limits::check_kind(&facts, send.settings)?;
 
+    // A half message keeps its wish until it is committed.
+    let is_timed_already = half || &**addressed.topic.name() == TIMER_TOPIC;
+    let due_ms = match addressed.dead || facts.delay_level > 0 || is_timed_already {
+        true => None,
+        false => limits::check_timer(&facts, send.settings, &send.shard.shared.timers)?,
+    };
     let waiting = if half {
         Some(half_queue(send)?)
+    } else if due_ms.is_some() {
+        Some(timer_queue(send)?)
     } else if addressed.dead {
         None
     } else {
@@ -55,6 +64,7 @@ pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
             sent.or(generated.as_ref().map(<[u8; UNIQUE_KEY_CHARS]>::as_slice))
                 .unwrap_or_default()
         }),
+        due_ms,
         dead: addressed.dead,
     };
     properties::complete(&mut stored, &facts, &add);
@@ -68,7 +78,8 @@ pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
         (Some(sent), _) => sent,
         (None, generated) => UniqueKey::new(generated.as_ref().map_or(&[], |key| key.as_slice())),
     };
-    append(send, &target, &facts, unique_key, &stored);
+    let handle = due_ms.and_then(|due_ms| recall_handle(send, due_ms, &unique_key));
+    append(send, &target, &facts, unique_key, handle, &stored);
     Ok(())
 }
 
@@ -77,6 +88,7 @@ fn append(
     target: &Target,
     facts: &Facts,
     unique_key: UniqueKey,
+    recall_handle: Option<Box<str>>,
     stored_properties: &[u8],
 ) {
     let draft = Draft {
@@ -92,7 +104,7 @@ fn append(
         properties: Text::plain(stored_properties),
         body: send.command.body,
     };
-    let token = send.expect_answer(unique_key, None);
+    let token = send.expect_answer(unique_key, recall_handle, None);
     let queue = target
         .topic
         .queue(&send.shard.shared.store, target.queue_id);
@@ -121,6 +133,26 @@ fn addressed(send: &Sending<'_>) -> Result<Target, NotDone> {
     Ok(Target {
         topic: Rc::clone(topic),
         queue_id: send.queue_id,
+        dead: false,
+    })
+}
+
+/// With this its sender can withdraw a delayed message. A retry has no sender who could.
+fn recall_handle(send: &Sending<'_>, due_ms: i64, unique_key: &UniqueKey) -> Option<Box<str>> {
+    let topic = send.topic.name();
+    if names::is_retry_topic(topic) {
+        return None;
+    }
+    let id = String::from_utf8_lossy(unique_key.as_bytes());
+    let handle = recall::encode(topic, &send.settings.broker_name, due_ms, &id);
+    Some(handle.into_boxed_str())
+}
+
+/// Where messages with a delivery time of their own are parked.
+fn timer_queue(send: &Sending<'_>) -> Result<Target, NotDone> {
+    Ok(Target {
+        topic: system_topic(send, TIMER_TOPIC)?,
+        queue_id: timed::QUEUE_ID,
         dead: false,
     })
 }

@@ -1,0 +1,112 @@
+//! How far the timers have been delivered, in a few words, though they do not lie in the order in which they are due.
+//!
+//! They are delivered in that order. So of all that lies in front of `next` in their queue everything is done up to one
+//! point in time, but for the few that came when their time was over already, which are named. Saved as
+//! `orbit/timers.json`, never ahead of the log: what was delivered before it was saved is not delivered again.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use reactor::fs;
+use serde::{Deserialize, Serialize};
+
+use super::pending::Key;
+
+pub const TIMERS: &str = "timers.json";
+/// More timers that came late are a moment's business: it is tried again soon.
+pub const LATE_MAX: usize = 4_096;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkpoint {
+    /// No timer that is still parked lies in front of this offset of the queue.
+    pub first: u64,
+    /// What follows is about the offsets below.
+    pub next: u64,
+    /// Everything that is due up to here (time, and then offset) is done, ..
+    pub done_ms: i64,
+    pub done_offset: u64,
+    /// .. but for these offsets.
+    #[serde(default)]
+    pub late: BTreeSet<u64>,
+}
+
+impl Checkpoint {
+    pub fn done(&self) -> Key {
+        (self.done_ms, self.done_offset)
+    }
+
+    pub fn is_done(&self, key: Key) -> bool {
+        key.1 < self.next && key <= self.done() && !self.late.contains(&key.1)
+    }
+
+    /// A queue that a power cut has made shorter: what comes behind its end now is new.
+    pub fn end_at(&mut self, max_offset: u64) {
+        self.next = self.next.min(max_offset);
+        self.first = self.first.min(self.next);
+    }
+}
+
+/// None if there is none: then nothing has been delivered. Blocks.
+pub fn read(path: &Path) -> io::Result<Option<Checkpoint>> {
+    if !fs::exists(path) {
+        return Ok(None);
+    }
+    let saved = fs::read(path)?;
+    serde_json::from_slice(&saved).map(Some).map_err(|error| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "{}: {error}; repair it from its .bak, or delete it to have the timers of the last days delivered again",
+                path.display()
+            ),
+        )
+    })
+}
+
+/// Durable when it returns. Blocks.
+pub fn write(path: &Path, checkpoint: &Checkpoint) -> io::Result<()> {
+    fs::replace(path, &serde_json::to_vec(checkpoint)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn done_is_what_lies_in_front_and_was_due_and_is_not_named() {
+        let mut checkpoint = Checkpoint {
+            first: 2,
+            next: 10,
+            done_ms: 1_000,
+            done_offset: 5,
+            late: BTreeSet::from([3]),
+        };
+        let done = |checkpoint: &Checkpoint| {
+            [(999, 9), (1_000, 5), (1_000, 6), (500, 3), (500, 10)]
+                .map(|key| checkpoint.is_done(key))
+        };
+        assert_eq!(done(&checkpoint), [true, true, false, false, false]);
+        // The offsets 5 to 9 were lost, and are given to others.
+        checkpoint.end_at(5);
+        assert_eq!(done(&checkpoint), [false; 5]);
+        assert!(checkpoint.is_done((500, 4)));
+    }
+
+    #[test]
+    fn it_comes_back_as_it_was_and_nonsense_is_no_checkpoint() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(TIMERS);
+        assert_eq!(read(&path).expect("no error"), None);
+        let checkpoint = Checkpoint {
+            next: 7,
+            late: BTreeSet::from([1, 2]),
+            ..Checkpoint::default()
+        };
+        write(&path, &checkpoint).expect("written");
+        assert_eq!(read(&path).expect("readable"), Some(checkpoint));
+        std::fs::write(&path, "{").expect("written");
+        assert!(read(&path).is_err());
+    }
+}

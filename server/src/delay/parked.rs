@@ -1,0 +1,379 @@
+//! What the timers' task knows: which timers are parked, which are read already because they are due soon, what is
+//! withdrawn, and how far all of it is done.
+//!
+//! Holds no log and no clock, and never waits: whatever is saved between two steps of the task is a whole state.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
+
+use engine::LogOffset;
+
+use super::checkpoint::{Checkpoint, LATE_MAX};
+use super::pending::{Key, Pending, Timer};
+
+/// So long before they are due, messages are read: the disk is not waited for when their time has come.
+const READ_AHEAD_MS: i64 = 2_000;
+const READY_BYTES_MAX: usize = 16 << 20;
+const READY_MESSAGES_MAX: usize = 16_384;
+
+/// Lives on the core of shard 0.
+#[derive(Debug, Default)]
+pub struct Parked {
+    pending: Pending,
+    /// In the order in which they are due.
+    ready: BTreeMap<Key, Ready>,
+    ready_bytes: usize,
+    /// Those that are being appended again, a few hundred.
+    moving: Vec<Timer>,
+    /// By hash of the names that are withdrawn: until when that holds.
+    withdrawn: HashMap<u64, i64>,
+    hasher: RandomState,
+    /// The first offset of the queue that has not been looked at.
+    next: u64,
+    /// The last one that was delivered, in the order in which they are due.
+    done: Key,
+    /// As of the last run, until all of that has been looked at.
+    restored: Checkpoint,
+}
+
+#[derive(Debug)]
+struct Ready {
+    timer: Timer,
+    /// Empty while it is being read.
+    record: Vec<u8>,
+}
+
+impl Parked {
+    /// Goes on behind `saved`, in a queue with these ends.
+    pub fn restore(saved: Option<Checkpoint>, min_offset: u64, max_offset: u64) -> Self {
+        let mut restored = saved.unwrap_or_default();
+        restored.end_at(max_offset);
+        Self {
+            next: restored.first.max(min_offset),
+            done: restored.done(),
+            restored,
+            ..Self::default()
+        }
+    }
+
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub fn set_next(&mut self, next: u64) {
+        self.next = next;
+    }
+
+    pub fn len(&self) -> usize {
+        self.pending.len() + self.ready.len() + self.moving.len()
+    }
+
+    /// A timer that was found in the queue. Says whether it is parked now.
+    pub fn add(&mut self, timer: Timer) -> bool {
+        let is_new = !self.restored.is_done(timer.key());
+        if is_new {
+            self.pending.add(timer);
+        }
+        is_new
+    }
+
+    /// Who bears this name is not delivered until then.
+    pub fn withdraw(&mut self, name: &[u8], until_ms: i64) {
+        let hash = self.hasher.hash_one(name);
+        let until = self.withdrawn.entry(hash).or_insert(until_ms);
+        *until = until_ms.max(*until);
+    }
+
+    pub fn has_withdrawn(&self) -> bool {
+        !self.withdrawn.is_empty()
+    }
+
+    pub fn is_withdrawn(&self, name: &[u8]) -> bool {
+        let hash = self.hasher.hash_one(name);
+        self.withdrawn.contains_key(&hash)
+    }
+
+    /// The time of a withdrawal is over.
+    pub fn end_withdrawal(&mut self, name: &[u8], now_ms: i64) {
+        let hash = self.hasher.hash_one(name);
+        if self
+            .withdrawn
+            .get(&hash)
+            .is_some_and(|until| *until <= now_ms)
+        {
+            self.withdrawn.remove(&hash);
+        }
+    }
+
+    /// The next one whose message is to be read. To be followed by `was_read`, `not_read` or `done`.
+    pub fn begin_reading(&mut self, now_ms: i64) -> Option<Timer> {
+        let has_room = self.ready_bytes < READY_BYTES_MAX && self.ready.len() < READY_MESSAGES_MAX;
+        // What is due is read however much there is.
+        let ahead_ms = if has_room { READ_AHEAD_MS } else { 0 };
+        let end_ms = now_ms.saturating_add(ahead_ms).saturating_add(1);
+        let timer = self.pending.pop_before(end_ms)?;
+        let ready = Ready {
+            timer,
+            record: Vec::new(),
+        };
+        let before = self.ready.insert(timer.key(), ready);
+        assert!(before.is_none(), "an offset is looked at once");
+        Some(timer)
+    }
+
+    pub fn was_read(&mut self, key: Key, record: Vec<u8>) {
+        let Some(ready) = self.ready.get_mut(&key) else {
+            return; // It has been moved meanwhile.
+        };
+        self.ready_bytes += record.len();
+        ready.record = record;
+    }
+
+    pub fn not_read(&mut self, key: Key) {
+        if let Some(ready) = self.ready.remove(&key) {
+            self.pending.add(ready.timer);
+        }
+    }
+
+    /// Those whose time has come, and their records.
+    pub fn due(&self, now_ms: i64) -> impl Iterator<Item = (Key, &[u8])> {
+        let due = self.ready.range(..=(now_ms, u64::MAX));
+        let read = due.filter(|(_, ready)| !ready.record.is_empty());
+        read.map(|(&key, ready)| (key, ready.record.as_slice()))
+    }
+
+    /// It is delivered, or never will be.
+    pub fn done(&mut self, key: Key) {
+        if let Some(ready) = self.ready.remove(&key) {
+            self.ready_bytes -= ready.record.len();
+        }
+        self.done = self.done.max(key);
+    }
+
+    /// Up to so many whose records lie below. They are parked until `moved` says that they lie elsewhere.
+    pub fn begin_moving(&mut self, below: LogOffset, timers_max: usize) -> Vec<Timer> {
+        assert!(self.moving.is_empty(), "one step at a time");
+        let old = self.ready.values().map(|ready| ready.timer);
+        let old: Vec<Timer> = old
+            .filter(|timer| timer.place < below)
+            .take(timers_max)
+            .collect();
+        for timer in &old {
+            if let Some(ready) = self.ready.remove(&timer.key()) {
+                self.ready_bytes -= ready.record.len();
+            }
+        }
+        self.moving = old;
+        let room = timers_max - self.moving.len();
+        self.moving
+            .append(&mut self.pending.take_below(below, room));
+        self.moving.clone()
+    }
+
+    pub fn moved(&mut self, key: Key) {
+        self.moving.retain(|timer| timer.key() != key);
+    }
+
+    /// What was not moved stays where it is.
+    pub fn end_moving(&mut self) {
+        for timer in std::mem::take(&mut self.moving) {
+            self.pending.add(timer);
+        }
+    }
+
+    /// When there is something to do next, as far as that is known.
+    pub fn next_event_ms(&self) -> Option<i64> {
+        let has_room = self.ready_bytes < READY_BYTES_MAX && self.ready.len() < READY_MESSAGES_MAX;
+        let ahead_ms = if has_room { READ_AHEAD_MS } else { 0 };
+        let to_read = self.pending.first_due_ms();
+        let to_read = to_read.map(|due_ms| due_ms.saturating_sub(ahead_ms));
+        let to_deliver = self.ready.first_key_value().map(|(key, _)| key.0);
+        to_read.into_iter().chain(to_deliver).min()
+    }
+
+    /// The first one is due at this time, or later.
+    pub fn first_due_ms(&self) -> Option<i64> {
+        let pending = self.pending.first_due_ms();
+        let ready = self.ready.first_key_value().map(|(key, _)| key.0);
+        pending.into_iter().chain(ready).min()
+    }
+
+    /// None for the moment: what was saved before is better.
+    pub fn checkpoint(&mut self) -> Option<Checkpoint> {
+        if self.next < self.restored.next {
+            return None;
+        }
+        let (first, next, done) = (self.first_offset(), self.next, self.done);
+        let others = self.ready.values().map(|ready| &ready.timer);
+        let others = others
+            .chain(&self.moving)
+            .filter(|timer| timer.key() <= done);
+        let late = self.pending.up_to(done).chain(others);
+        let late: Vec<u64> = late.map(|timer| timer.offset).take(LATE_MAX + 1).collect();
+        (late.len() <= LATE_MAX).then(|| Checkpoint {
+            first,
+            next,
+            done_ms: done.0,
+            done_offset: done.1,
+            late: late.into_iter().collect(),
+        })
+    }
+
+    fn first_offset(&self) -> u64 {
+        let ready = self.ready.values().map(|ready| ready.timer.offset);
+        let moving = self.moving.iter().map(|timer| timer.offset);
+        let others = ready.chain(moving).min();
+        let first = self.pending.first_offset().into_iter().chain(others).min();
+        first.unwrap_or(self.next).min(self.next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// So many ms from now.
+        Send(i64),
+        Pass(i64),
+        Deliver(usize),
+        Save,
+        /// The task starts again from what was saved last.
+        Crash,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (-3_000i64..20_000).prop_map(Step::Send),
+            4 => (0i64..4_000).prop_map(Step::Pass),
+            4 => (1usize..6).prop_map(Step::Deliver),
+            2 => Just(Step::Save),
+            1 => Just(Step::Crash),
+        ]
+    }
+
+    struct Run {
+        /// Due times by offset.
+        queue: Vec<i64>,
+        now_ms: i64,
+        parked: Parked,
+        saved: Option<Checkpoint>,
+        delivered: BTreeSet<u64>,
+        /// As of the last save.
+        delivered_before: BTreeSet<u64>,
+        /// That, and what this life has delivered.
+        known: BTreeSet<u64>,
+    }
+
+    impl Run {
+        fn look(&mut self) {
+            for offset in self.parked.next()..self.queue.len() as u64 {
+                self.parked.add(Timer {
+                    due_ms: self.queue[offset as usize],
+                    offset,
+                    place: LogOffset(offset * 1_000),
+                });
+                self.parked.set_next(offset + 1);
+            }
+        }
+
+        fn deliver(&mut self, most: usize) -> Result<(), TestCaseError> {
+            while let Some(timer) = self.parked.begin_reading(self.now_ms) {
+                self.parked.was_read(timer.key(), vec![1]);
+            }
+            let due = self.parked.due(self.now_ms).take(most);
+            for key in due.map(|(key, _)| key).collect::<Vec<_>>() {
+                prop_assert!(key.0 <= self.now_ms, "early");
+                prop_assert!(
+                    !self.delivered_before.contains(&key.1),
+                    "it was delivered before the last save"
+                );
+                self.delivered.insert(key.1);
+                prop_assert!(self.known.insert(key.1), "twice in one life");
+                self.parked.done(key);
+            }
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn none_is_early_none_is_lost_and_none_comes_again_that_was_delivered_before_the_last_save(
+            steps in prop::collection::vec(step(), 1..120)
+        ) {
+            let mut run = Run {
+                queue: Vec::new(),
+                now_ms: 1_000_000,
+                parked: Parked::restore(None, 0, 0),
+                saved: None,
+                delivered: BTreeSet::new(),
+                delivered_before: BTreeSet::new(),
+                known: BTreeSet::new(),
+            };
+            for step in steps {
+                match step {
+                    Step::Send(wait_ms) => run.queue.push(run.now_ms + wait_ms),
+                    Step::Pass(ms) => run.now_ms += ms,
+                    Step::Deliver(most) => {
+                        run.look();
+                        run.deliver(most)?;
+                    }
+                    Step::Save => {
+                        if let Some(checkpoint) = run.parked.checkpoint() {
+                            run.saved = Some(checkpoint);
+                            run.delivered_before = run.known.clone();
+                        }
+                    }
+                    Step::Crash => {
+                        let max = run.queue.len() as u64;
+                        run.parked = Parked::restore(run.saved.clone(), 0, max);
+                        run.known = run.delivered_before.clone();
+                    }
+                }
+            }
+            run.look();
+            run.now_ms += 1_000_000;
+            run.deliver(usize::MAX)?;
+            prop_assert_eq!(run.delivered.len(), run.queue.len(), "each was delivered");
+            prop_assert_eq!(run.parked.len(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_being_moved_is_parked_until_it_lies_elsewhere() {
+        let mut parked = Parked::restore(None, 0, 0);
+        for offset in 0..3 {
+            parked.add(Timer {
+                due_ms: 50_000,
+                offset,
+                place: LogOffset(offset * 10),
+            });
+            parked.set_next(offset + 1);
+        }
+        let moving = parked.begin_moving(LogOffset(20), 10);
+        assert_eq!(moving.len(), 2);
+        assert_eq!(parked.checkpoint().map(|saved| saved.first), Some(0));
+        parked.moved(moving[0].key());
+        assert_eq!(parked.checkpoint().map(|saved| saved.first), Some(1));
+        parked.end_moving();
+        assert_eq!(
+            (parked.len(), parked.begin_moving(LogOffset(20), 10).len()),
+            (2, 1)
+        );
+    }
+
+    #[test]
+    fn a_name_is_withdrawn_until_its_time_is_over() {
+        let mut parked = Parked::default();
+        parked.withdraw(b"t+1", 5_000);
+        parked.withdraw(b"t+1", 4_000);
+        parked.end_withdrawal(b"t+1", 4_000);
+        assert!(parked.is_withdrawn(b"t+1") && !parked.is_withdrawn(b"t+2"));
+        parked.end_withdrawal(b"t+1", 5_000);
+        assert!(!parked.has_withdrawn());
+    }
+}
