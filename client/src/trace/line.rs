@@ -1,5 +1,6 @@
 //! One event as RocketMQ's trace tools read it: fields separated by 0x01, ended by 0x02.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use protocol::properties;
@@ -75,7 +76,7 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug)]
 pub(crate) struct Consumption<'a> {
     pub message: &'a Received,
-    pub group: &'a str,
+    pub group: Cow<'a, str>,
     /// The same in both lines; 32 digits.
     pub request: &'a str,
 }

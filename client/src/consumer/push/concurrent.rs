@@ -192,7 +192,12 @@ impl Shared {
     fn consumption<'a>(&'a self, message: &'a Received, request: &'a str) -> Consumption<'a> {
         Consumption {
             message,
-            group: &self.member.group,
+            group: self
+                .member
+                .session
+                .settings
+                .namespace
+                .unwrap(&self.member.group),
             request,
         }
     }
