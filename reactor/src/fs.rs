@@ -94,6 +94,15 @@ pub fn modified_ms(path: &Path) -> io::Result<i64> {
     }
 }
 
+/// Whether files in an existing directory can be written past the page cache, and durably so. Writes a block to a file
+/// without a name.
+pub fn takes_direct_writes(directory: &Path) -> bool {
+    match core::sim() {
+        Some(_) => true,
+        None => disk::takes_direct_writes(directory),
+    }
+}
+
 /// Bytes that this process may still write to the file system `path` is on.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     match core::sim() {

@@ -323,17 +323,23 @@ async fn write(
 
 fn store_config(settings: &Settings, plan: &Plan) -> engine::Config {
     let budget = Budget::of(settings.memory_bytes);
+    let flusher = settings.fitting_flusher();
+    if settings.flusher.is_none() && flusher == FlusherKind::Mmap {
+        tracing::info!(
+            "the log is written through the page cache: not all of its disks can be written past it"
+        );
+    }
     let defaults = engine::Config::for_root(&settings.store_root);
     engine::Config {
         log_dirs: settings.log_dirs.clone(),
         segment_bytes: segment_bytes(settings),
         key_index: settings.key_index,
-        flusher: settings.flusher,
+        flusher,
         window: WindowConfig {
             bytes: budget.window_bytes,
             dir: settings.window_dir.clone(),
         },
-        hot_bytes: match settings.flusher {
+        hot_bytes: match flusher {
             FlusherKind::Mmap => defaults.hot_bytes,
             FlusherKind::Direct => budget.window_bytes,
         },

@@ -12,7 +12,7 @@ pub mod write_back;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use engine::{FlusherKind, Retention, WindowDir};
 use keys::Effect;
@@ -143,7 +143,8 @@ pub struct Settings {
     pub log_dirs: Vec<PathBuf>,
     pub segment_bytes: u64,
     pub key_index: bool,
-    pub flusher: FlusherKind,
+    /// None: the one that fits the disks, see [`Settings::fitting_flusher`].
+    pub flusher: Option<FlusherKind>,
     pub window_dir: WindowDir,
     /// What the process may hold.
     pub memory_bytes: u64,
@@ -177,6 +178,21 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The flusher that is named, or else the one that fits: `direct` where all of the log's disks can be written past the
+    /// page cache, `mmap` elsewhere. Blocks.
+    pub fn fitting_flusher(&self) -> FlusherKind {
+        let takes_direct = |dir: &PathBuf| {
+            let there = dir.ancestors().find(|dir| reactor::fs::exists(dir));
+            // A relative name without a directory lies in the current one.
+            reactor::fs::takes_direct_writes(there.unwrap_or(Path::new(".")))
+        };
+        match self.flusher {
+            Some(named) => named,
+            None if self.log_dirs.iter().all(takes_direct) => FlusherKind::Direct,
+            None => FlusherKind::Mmap,
+        }
+    }
+
     /// Without a file the broker is a stand-alone one: it stores under `./data` and is reached on this machine.
     pub fn load(machine: &Machine, given: &Given) -> Result<(Self, Vec<Remark>), Invalid> {
         let mut remarks = Vec::new();

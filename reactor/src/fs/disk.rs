@@ -6,10 +6,11 @@ use std::io::{self, Write};
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use super::with_suffix;
+use crate::buffer::{ALIGNMENT_BYTES, Buffer};
 
 /// Of a file's mode, what says who may do what.
 const MODE_BITS: u32 = 0o7777;
@@ -167,6 +168,33 @@ pub(super) fn modified_ms(path: &Path) -> io::Result<i64> {
     let metadata = fs::metadata(path)?;
     let ms = metadata.mtime_nsec() / 1_000_000;
     Ok(metadata.mtime().saturating_mul(1_000).saturating_add(ms))
+}
+
+/// FUSE and virtiofs report a durable write as done although nothing was synced; a network's disk is not ours to judge.
+pub(super) fn takes_direct_writes(directory: &Path) -> bool {
+    /// FUSE, NFS, SMB 1 and 2 (statfs(2)).
+    const UNFIT: [u32; 4] = [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42];
+    let Ok(path) = CString::new(directory.as_os_str().as_bytes()) else {
+        return false;
+    };
+    // SAFETY: plain integers, for which zero is a value.
+    let mut stats: libc::statfs = unsafe { mem::zeroed() };
+    // SAFETY: both point to what lives through the call; the path ends with a zero.
+    if unsafe { libc::statfs(path.as_ptr(), &mut stats) } != 0
+        || UNFIT.contains(&(stats.f_type as u32))
+    {
+        return false;
+    }
+    let mut options = fs::OpenOptions::new();
+    options
+        .write(true)
+        .custom_flags(libc::O_TMPFILE | libc::O_DIRECT);
+    let mut block = Buffer::with_capacity(ALIGNMENT_BYTES);
+    block.set_len(ALIGNMENT_BYTES);
+    let written = options
+        .open(directory)
+        .and_then(|file| file.write_all_at(&block, 0));
+    written.is_ok()
 }
 
 pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {

@@ -436,7 +436,12 @@ pub static KEYS: &[Key] = &[
     key("shards", "0", Int(0, 256), Start),
     key("writerCpu", "-1", Int(-1, 4095), Start),
     key("deleteBytesPerSecond", "268435456", Int(1, 1 << 50), Live),
-    key("flusher", "mmap", Choice(&["mmap", "direct"]), Start),
+    key(
+        "flusher",
+        "auto",
+        Choice(&["auto", "mmap", "direct"]),
+        Start,
+    ),
     key("memory", "", Text, Start),
     key("windowDir", "", Text, Start),
     key("namesrvListenPort", "9876", PORT, Start),

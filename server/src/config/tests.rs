@@ -216,3 +216,23 @@ fn an_alias_does_not_lead_past_the_black_list() {
         );
     }
 }
+
+#[test]
+fn the_flusher_is_the_one_that_is_named_or_fits_the_disks() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let log = dir.path().join("not").join("there").join("yet");
+    let log = log.to_string_lossy();
+    let of = |pairs: &[(&str, &str)]| settings(pairs).fitting_flusher();
+    let fits = match reactor::fs::takes_direct_writes(dir.path()) {
+        true => FlusherKind::Direct,
+        false => FlusherKind::Mmap,
+    };
+    assert_eq!(of(&[("storePathCommitLog", &log)]), fits);
+    // No file can be made there.
+    let both = format!("{log},/proc/self");
+    assert_eq!(of(&[("storePathCommitLog", &both)]), FlusherKind::Mmap);
+    for (name, kind) in [("mmap", FlusherKind::Mmap), ("direct", FlusherKind::Direct)] {
+        let named = [("storePathCommitLog", &*both), ("flusher", name)];
+        assert_eq!(of(&named), kind);
+    }
+}

@@ -283,10 +283,11 @@ impl Values<'_> {
         }
     }
 
-    pub fn flusher(&self) -> FlusherKind {
+    pub fn flusher(&self) -> Option<FlusherKind> {
         match self.text("flusher") {
-            "direct" => FlusherKind::Direct,
-            _ => FlusherKind::Mmap,
+            "direct" => Some(FlusherKind::Direct),
+            "mmap" => Some(FlusherKind::Mmap),
+            _ => None,
         }
     }
 

@@ -33,7 +33,7 @@ pub fn examine(settings: &Settings) -> Vec<Finding> {
 
 /// What the settings would like to lock.
 fn wish(settings: &Settings) -> u64 {
-    match settings.flusher {
+    match settings.fitting_flusher() {
         FlusherKind::Mmap => RINGS_BYTES,
         FlusherKind::Direct => RINGS_BYTES + Budget::of(settings.memory_bytes).window_bytes,
     }

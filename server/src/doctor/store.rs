@@ -34,7 +34,7 @@ pub fn examine(settings: &Settings) -> Vec<Finding> {
         force: settings.retention.force_above_percent,
         refuse: settings.retention.refuse_above_percent,
     };
-    let direct = settings.flusher == FlusherKind::Direct;
+    let direct = settings.fitting_flusher() == FlusherKind::Direct;
     let mut findings = Vec::new();
     for (dir, wanted) in disks(settings) {
         findings.extend(judge_place(&wanted, &dir));

@@ -14,7 +14,7 @@ const SHARED_MEMORY_DIR: &str = "/dev/shm";
 
 /// Nothing for the other flusher, which has no window.
 pub fn examine(settings: &Settings) -> Option<Finding> {
-    if settings.flusher != FlusherKind::Direct {
+    if settings.fitting_flusher() != FlusherKind::Direct {
         return None;
     }
     let (dir, chosen) = match &settings.window_dir {

@@ -131,6 +131,8 @@ pub fn settings(shards: &str) -> Settings {
         ("bindAddress", ip.as_str()),
         ("storePathRootDir", "/store"),
         ("shards", shards),
+        // The engine's own worlds run both flushers.
+        ("flusher", "mmap"),
     ];
     let mut settings = Settings::from_pairs(&machine, &pairs).expect("these settings are right");
     // Smaller than users may have them, so that a run crosses from one into the next.
