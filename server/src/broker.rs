@@ -57,8 +57,6 @@ pub enum StartError {
         address: SocketAddr,
         source: io::Error,
     },
-    #[error("the half messages of open transactions cannot be read: {0}")]
-    Transactions(io::Error),
     #[error("what POP consumers have taken cannot be read: {0}")]
     Pop(io::Error),
     #[error(transparent)]
@@ -152,7 +150,6 @@ impl Broker {
         coordinator.pop.start(&coordinator, &shard);
         // First, at the end of the log as the last run left it.
         let transactions = Transactions::start(&shard, &coordinator).await;
-        let transactions = transactions.map_err(StartError::Transactions)?;
         let delay = Delay::start(&shard, &settings.delay_levels_ms, &progress);
         let delay = delay.map_err(cannot_load(&settings))?;
         // From here on log may go: those who are owed something of it have said so.

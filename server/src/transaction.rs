@@ -24,7 +24,6 @@ mod work;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io;
 use std::rc::Rc;
 
 use engine::{Ask, LogOffset};
@@ -41,7 +40,7 @@ use crate::shard::Shard;
 use work::Work;
 
 /// Decisions that wait for the task. More are refused: the producers will be asked.
-const DECISIONS_MAX: usize = 100_000;
+pub const DECISIONS_MAX: usize = 100_000;
 
 /// A producer's word on a transaction.
 pub struct Decision {
@@ -90,17 +89,17 @@ pub struct Transactions {
 }
 
 impl Transactions {
-    /// Returns once it is known which transactions are open: nothing may be sent before.
-    pub async fn start(shard: &Rc<Shard>, coordinator: &Rc<Coordinator>) -> io::Result<Self> {
+    /// Returns once it is known which transactions are open, or once it is clear that this takes several attempts.
+    pub async fn start(shard: &Rc<Shard>, coordinator: &Rc<Coordinator>) -> Self {
         let inbox = Rc::clone(&coordinator.transactions);
         // Before it looks at the log, or some of that could go meanwhile.
         let asked = shard.shared.store.owe();
-        let work = Work::start(shard, coordinator).await?;
+        let work = Work::start(shard, coordinator).await;
         let tasks = [
             reactor::spawn("transactions", work.run()),
             reactor::spawn("hear of old transactions", hear(Rc::clone(&inbox), asked)),
         ];
-        Ok(Self { inbox, tasks })
+        Self { inbox, tasks }
     }
 
     /// Decisions that have come are carried out first.

@@ -116,6 +116,42 @@ fn the_log_is_rocketmqs_byte_for_byte() {
 }
 
 #[test]
+fn a_whole_batch_lies_in_one_segment_or_nowhere() {
+    on_both(|root| async move {
+        let mut config = small(&root);
+        config.segment_bytes = 8192;
+        let mut broker = Broker::open(config.clone()).await;
+        broker.send(&[("t", 0, 5_000, None)]).await;
+        let before = broker.store.written();
+        let (mut batch, _) = broker.batch(&[("t", 0, 3_000, None), ("u", 0, 9_000, None)]);
+        batch.is_whole = true;
+        broker.writer.append(&mut batch).await;
+        for item in batch.items() {
+            let error = item.error;
+            assert!(
+                matches!(error, Some(AppendError::TooLarge { .. })),
+                "{error:?}"
+            );
+        }
+        broker.publish().await;
+        assert_eq!(broker.store.written(), before, "none of it is there");
+
+        // The first would fit, both do not.
+        let (mut batch, _) = broker.batch(&[("t", 0, 2_000, None), ("u", 0, 4_000, None)]);
+        batch.is_whole = true;
+        broker.writer.append(&mut batch).await;
+        let [first, second] = batch.items() else {
+            panic!("two were sent");
+        };
+        assert_eq!((first.error, first.log_offset), (None, 8192));
+        let end = first.log_offset + u64::from(first.record_bytes());
+        assert_eq!((second.error, second.log_offset), (None, end));
+        broker.publish().await;
+        broker.close().await;
+    });
+}
+
+#[test]
 fn a_record_that_exactly_fills_a_segment_fits_and_one_byte_more_rolls() {
     on_both(|root| async move {
         let mut config = small(&root);

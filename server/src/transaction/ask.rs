@@ -2,6 +2,7 @@
 //! time, the half message goes where an operator finds it. Nobody is counted as asked who was not.
 
 use std::io;
+use std::time::Duration;
 
 use engine::{Ask, LogOffset};
 use protocol::code::request;
@@ -23,6 +24,8 @@ use crate::messages::ConnId;
 
 /// Looked at in one step; decisions come between two steps.
 const STEP_MAX: usize = 64;
+/// A log file of which more than its half had to be appended again gives back little: the next one waits for so long.
+const PAUSE_AFTER_MUCH: Duration = Duration::from_secs(60);
 /// RocketMQ makes the topic of those that were given up with one queue.
 const GIVEN_UP_QUEUES: u32 = 1;
 /// How much more of its queue than is open a restart may have to look at, before old half messages are appended again.
@@ -62,10 +65,7 @@ impl Work {
                     .for_each(|found| self.open.wait_until(found.offset, later));
                 return Err(trouble);
             }
-            if self.inbox.waiting() > 0 {
-                self.follow().await?;
-                self.decide().await?;
-            }
+            self.decide_what_waits().await?;
             reactor::yield_now().await;
         }
     }
@@ -144,7 +144,7 @@ impl Work {
     /// Adds it to what the next append takes along.
     fn move_on(&mut self, moving: &mut Vec<Moving>, found: Found, record: Vec<u8>, next: Next) {
         let view = View::parse(&record).expect("it was read before");
-        let origin = self.open.origin(found.offset);
+        let origin = found.origin;
         let again = match next {
             Next::Again { checks, .. } => half::again(&view, origin, checks),
             Next::GivenUp => None,
@@ -260,8 +260,23 @@ impl Work {
             let Some(Ask { below, settled }) = next else {
                 return Ok(());
             };
+            let now = reactor::now();
+            if self.pause_until.is_some_and(|until| now < until) {
+                settled.send(false);
+                continue;
+            }
+            let mut bytes = 0;
             // Not settled if this fails: the log stays for now.
-            while self.move_from(below).await? {}
+            while let Some(moved) = self.move_from(below).await? {
+                bytes += moved;
+                self.decide_what_waits().await?;
+            }
+            if bytes > 0 {
+                let below = below.0;
+                tracing::info!(below, bytes, "open half messages were appended again");
+            }
+            let is_much = bytes > self.store.config().segment_bytes / 2;
+            self.pause_until = is_much.then(|| reactor::now() + PAUSE_AFTER_MUCH);
             settled.send(true);
         }
     }
@@ -278,12 +293,13 @@ impl Work {
         reactor::wall_ms().saturating_sub(keep_ms)
     }
 
-    /// Says whether there may be more.
-    async fn move_from(&mut self, below: LogOffset) -> Result<bool, Trouble> {
+    /// How many bytes were appended again; none if there is nothing left.
+    async fn move_from(&mut self, below: LogOffset) -> Result<Option<u64>, Trouble> {
         let old = self.open.below(below, STEP_MAX);
         if old.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
+        let mut bytes = 0;
         let oldest_ms = self.oldest_ms();
         let mut moving = Vec::new();
         for found in old {
@@ -303,13 +319,14 @@ impl Work {
                     ask: None,
                 },
             };
+            bytes += record.len() as u64;
             self.move_on(&mut moving, found, record, next);
             if self.is_batch_full() {
                 break;
             }
         }
         self.moved(moving).await?;
-        Ok(true)
+        Ok(Some(bytes))
     }
 
     /// Leaves no more behind than a restart can look at quickly.
@@ -322,6 +339,11 @@ impl Work {
             let below = LogOffset(oldest.log_offset.0 + 1);
             self.move_from(below).await?;
         }
+        Ok(())
+    }
+
+    /// So that a restart does not take them for open ones.
+    pub async fn mark_unmarked(&mut self) -> Result<(), Trouble> {
         if !self.unmarked.is_empty() {
             for &offset in &self.unmarked {
                 self.mark.add(offset);

@@ -9,7 +9,7 @@ use protocol::names::TRANS_HALF_TOPIC;
 use protocol::record::View;
 use reactor::mailbox::Reply;
 
-use super::half::{self, Half};
+use super::half::{self, Delays, Half};
 use super::open::Found;
 use super::work::{Trouble, Work};
 use super::{Counters, Decision, counters};
@@ -73,16 +73,15 @@ impl Work {
         origins: &mut HashSet<u64>,
     ) -> Result<(u64, u64), No> {
         let found = self.target(decision).await?;
-        let origin = self.open.origin(found.offset);
-        if origins.contains(&origin) {
+        if origins.contains(&found.origin) {
             return Err(No::Ended);
         }
         if decision.commit {
             self.add_final(&found).await?;
         }
         self.mark.add(found.offset);
-        origins.insert(origin);
-        Ok((found.offset, origin))
+        origins.insert(found.origin);
+        Ok((found.offset, found.origin))
     }
 
     /// The open transaction that a decision is about.
@@ -135,10 +134,14 @@ impl Work {
         let view = record
             .as_deref()
             .and_then(|record| View::parse(record).ok());
-        let levels = self.settings().delay_levels_ms.len();
+        let delays = Delays {
+            levels: self.settings().delay_levels_ms.len(),
+            max_ms: self.settings().timer_delay_max_ms,
+            now_ms: reactor::wall_ms(),
+        };
         let made = view
             .as_ref()
-            .and_then(|view| half::committed(view, levels))
+            .and_then(|view| half::committed(view, delays))
             .ok_or_else(not_found)?;
         let queue = self.store.queue(&made.topic, made.queue_id);
         self.appender.add(&queue, made.tag_hash, &made.draft());

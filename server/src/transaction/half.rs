@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 
 use engine::LogOffset;
 use protocol::names::{
-    PROPERTIES_BYTES_MAX, SCHEDULE_TOPIC, TRANS_CHECK_MAX_TIME_TOPIC, TRANS_HALF_TOPIC,
+    PROPERTIES_BYTES_MAX, SCHEDULE_TOPIC, TIMER_TOPIC, TRANS_CHECK_MAX_TIME_TOPIC, TRANS_HALF_TOPIC,
 };
 use protocol::properties::{self, tag_hash};
 use protocol::record::{Draft, View, patch};
 use protocol::{Text, sysflag};
 
+use crate::delay::timed;
+use crate::delay::wish::{Granted, Wish};
 use crate::internal::Appended;
 
 /// RocketMQ uses one queue for half messages, and one for the marks on them.
@@ -128,27 +130,59 @@ pub fn real<'a>(view: &View<'a>) -> Option<(&'a str, u32)> {
     Some((topic, u32::try_from(queue_id.parse::<i32>().ok()?).ok()?))
 }
 
-/// What consumers get when the transaction is committed: at once, or after the delay of its level.
-pub fn committed<'a>(view: &View<'a>, delay_levels: usize) -> Option<Made<'a>> {
+/// What the broker knows of delays when a transaction is committed.
+#[derive(Clone, Copy, Debug)]
+pub struct Delays {
+    pub levels: usize,
+    pub max_ms: i64,
+    pub now_ms: i64,
+}
+
+/// What consumers get when the transaction is committed: at once, after the delay of its level, or at its time, both
+/// counted from the commit.
+pub fn committed<'a>(view: &View<'a>, delays: Delays) -> Option<Made<'a>> {
     let (topic, queue_id) = real(view)?;
     let level = view.property(properties::DELAY);
     let level = level.and_then(|level| std::str::from_utf8(level).ok()?.parse().ok());
-    let level = level.filter(|&level: &usize| level > 0 && delay_levels > 0);
-    let (topic, queue_id, unwanted) = match level {
-        None => (topic, queue_id, &COMMITTED_WITHOUT[..]),
-        Some(level) => (
-            SCHEDULE_TOPIC,
-            level.min(delay_levels) as u32 - 1,
-            &COMMITTED_WITHOUT[2..],
-        ),
+    let level = level.filter(|&level: &usize| level > 0 && delays.levels > 0);
+    let due_ms = match level {
+        Some(_) => None,
+        None => due_ms(view, delays),
     };
-    Some(Made {
+    let waits_in = match (level, due_ms) {
+        (Some(level), _) => Some((SCHEDULE_TOPIC, level.min(delays.levels) as u32 - 1)),
+        (None, Some(_)) => Some((TIMER_TOPIC, timed::QUEUE_ID)),
+        (None, None) => None,
+    };
+    let unwanted = match waits_in {
+        Some(_) => &COMMITTED_WITHOUT[2..],
+        None => &COMMITTED_WITHOUT[..],
+    };
+    let (topic, queue_id) = waits_in.unwrap_or((topic, queue_id));
+    let mut made = Made {
         topic: Cow::Borrowed(topic),
         queue_id,
         sys_flag: sysflag::with_transaction(view.sys_flag, sysflag::TRANSACTION_COMMIT),
         prepared_transaction_offset: log_offset(view),
         ..of(view, unwanted)
-    })
+    };
+    if let Some(due_ms) = due_ms {
+        made.set(properties::TIMER_OUT_MS, &due_ms.to_string());
+    }
+    Some(made)
+}
+
+/// What is too far away now was not when it was sent: it waits as long as anything may.
+fn due_ms(view: &View<'_>, delays: Delays) -> Option<i64> {
+    let wish = Wish::of(view.properties);
+    let granted = wish
+        .is_any()
+        .then(|| wish.grant(delays.now_ms, delays.max_ms));
+    match granted? {
+        Granted::Now => None,
+        Granted::At(due_ms) => Some(due_ms),
+        Granted::Not => Some(delays.now_ms.saturating_add(delays.max_ms)),
+    }
 }
 
 /// The same transaction once more: `checks` says how often its producers were asked then. None if its properties are too

@@ -1,18 +1,30 @@
 //! Producer groups of open transactions, each name kept once however many there are.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupNo(u32);
+pub struct GroupNo(NonZeroU32);
+
+impl GroupNo {
+    fn of(slot: usize) -> Self {
+        let number = u32::try_from(slot + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("fewer than 4 billion groups"))
+    }
+
+    fn slot(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct Groups {
-    numbers: HashMap<Arc<str>, u32>,
+    numbers: HashMap<Arc<str>, GroupNo>,
     /// By number; a name nobody uses is forgotten and its number given to the next one.
     slots: Vec<Slot>,
-    free: Vec<u32>,
+    free: Vec<GroupNo>,
 }
 
 #[derive(Debug)]
@@ -23,42 +35,42 @@ struct Slot {
 
 impl Groups {
     pub fn enter(&mut self, name: &str) -> GroupNo {
-        if let Some(&number) = self.numbers.get(name) {
-            self.slots[number as usize].users += 1;
-            return GroupNo(number);
+        if let Some(&group) = self.numbers.get(name) {
+            self.slots[group.slot()].users += 1;
+            return group;
         }
         let name: Arc<str> = Arc::from(name);
         let slot = Slot {
             name: Arc::clone(&name),
             users: 1,
         };
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.slots[number as usize] = slot;
-                number
+        let group = match self.free.pop() {
+            Some(group) => {
+                self.slots[group.slot()] = slot;
+                group
             }
             None => {
                 self.slots.push(slot);
-                u32::try_from(self.slots.len() - 1).expect("fewer than 4 billion groups")
+                GroupNo::of(self.slots.len() - 1)
             }
         };
-        self.numbers.insert(name, number);
-        GroupNo(number)
+        self.numbers.insert(name, group);
+        group
     }
 
     pub fn leave(&mut self, group: GroupNo) {
-        let slot = &mut self.slots[group.0 as usize];
+        let slot = &mut self.slots[group.slot()];
         let left = slot.users.checked_sub(1);
         slot.users = left.expect("whoever leaves has entered");
         if slot.users == 0 {
             self.numbers.remove(&slot.name);
             slot.name = Arc::from("");
-            self.free.push(group.0);
+            self.free.push(group);
         }
     }
 
     pub fn name(&self, group: GroupNo) -> Arc<str> {
-        Arc::clone(&self.slots[group.0 as usize].name)
+        Arc::clone(&self.slots[group.slot()].name)
     }
 }
 

@@ -23,8 +23,18 @@ const GONE_MAX: usize = 1024;
 struct Entry {
     offset: u64,
     log_offset: u64,
-    group: GroupNo,
-    is_open: bool,
+    /// None once it is decided, or goes on as another copy.
+    group: Option<GroupNo>,
+    /// How far in front of it its transaction began; `FAR` if that is too far to be said here.
+    since: u32,
+}
+
+const FAR: u32 = u32::MAX;
+
+impl Entry {
+    fn is_open(&self) -> bool {
+        self.group.is_some()
+    }
 }
 
 /// An open transaction, as others see it.
@@ -32,6 +42,8 @@ struct Entry {
 pub struct Found {
     /// Of the newest copy, in the queue of half messages.
     pub offset: u64,
+    /// Of the first one.
+    pub origin: u64,
     pub log_offset: LogOffset,
     pub group: Arc<str>,
 }
@@ -44,8 +56,8 @@ pub struct Open {
     groups: Groups,
     /// From the first offset of a transaction to the one that counts now, where they differ.
     moved: HashMap<u64, u64>,
-    /// The other way round.
-    origins: HashMap<u64, u64>,
+    /// The other way round, of those that are `FAR`.
+    far: HashMap<u64, u64>,
     /// By deadline: who is to be looked at then. May name some that are not open any more.
     due: BTreeMap<i64, Vec<u64>>,
     /// The first offset of the queue that has not been looked at.
@@ -101,14 +113,18 @@ impl Open {
                 self.close(current);
             }
             self.moved.insert(origin, half.offset);
-            self.origins.insert(half.offset, origin);
         }
-        let group = self.groups.enter(half.group);
+        let since = half.offset - half.origin.unwrap_or(half.offset);
+        let since = u32::try_from(since).unwrap_or(FAR);
+        if since == FAR {
+            self.far
+                .insert(half.offset, half.origin.unwrap_or(half.offset));
+        }
         self.entries.push_back(Entry {
             offset: half.offset,
             log_offset: half.log_offset.0,
-            group,
-            is_open: true,
+            group: Some(self.groups.enter(half.group)),
+            since,
         });
         self.wait_until(half.offset, due_ms);
         superseded
@@ -122,11 +138,15 @@ impl Open {
 
     /// The transaction whose newest copy lies at this offset.
     pub fn get(&self, offset: u64) -> Option<Found> {
-        let entry = &self.entries[self.place(offset)?];
+        self.found(&self.entries[self.place(offset)?])
+    }
+
+    fn found(&self, entry: &Entry) -> Option<Found> {
         Some(Found {
-            offset,
+            offset: entry.offset,
+            origin: self.origin(entry),
             log_offset: LogOffset(entry.log_offset),
-            group: self.groups.name(entry.group),
+            group: self.groups.name(entry.group?),
         })
     }
 
@@ -136,9 +156,11 @@ impl Open {
         self.place(offset).map(|_| offset)
     }
 
-    /// The first offset of the transaction whose newest copy lies at `offset`.
-    pub fn origin(&self, offset: u64) -> u64 {
-        self.origins.get(&offset).copied().unwrap_or(offset)
+    fn origin(&self, entry: &Entry) -> u64 {
+        match entry.since {
+            FAR => self.far.get(&entry.offset).copied().unwrap_or(entry.offset),
+            since => entry.offset - u64::from(since),
+        }
     }
 
     /// The open transaction whose newest copy lies there in the log.
@@ -147,7 +169,7 @@ impl Open {
             .entries
             .binary_search_by_key(&at.0, |entry| entry.log_offset);
         let entry = self.entries.get(found.ok()?)?;
-        entry.is_open.then_some(entry.offset)
+        entry.is_open().then_some(entry.offset)
     }
 
     /// It is decided, or goes on as another copy. Says whether it was open.
@@ -155,13 +177,14 @@ impl Open {
         let Some(place) = self.place(offset) else {
             return false;
         };
-        let entry = &mut self.entries[place];
-        entry.is_open = false;
-        self.groups.leave(entry.group);
-        self.gone += 1;
-        if let Some(origin) = self.origins.remove(&offset) {
+        let origin = self.origin(&self.entries[place]);
+        if origin != offset {
             self.moved.remove(&origin);
+            self.far.remove(&offset);
         }
+        let group = self.entries[place].group.take();
+        self.groups.leave(group.expect("it is open"));
+        self.gone += 1;
         self.close_gaps();
         true
     }
@@ -193,9 +216,8 @@ impl Open {
     pub fn below(&self, below: LogOffset, max: usize) -> Vec<Found> {
         let old = self.entries.iter();
         let old = old.take_while(|entry| entry.log_offset < below.0);
-        let open = old.filter(|entry| entry.is_open);
-        open.take(max)
-            .filter_map(|entry| self.get(entry.offset))
+        old.filter_map(|entry| self.found(entry))
+            .take(max)
             .collect()
     }
 
@@ -204,15 +226,19 @@ impl Open {
             .entries
             .binary_search_by_key(&offset, |entry| entry.offset)
             .ok()?;
-        self.entries[place].is_open.then_some(place)
+        self.entries[place].is_open().then_some(place)
     }
 
     fn close_gaps(&mut self) {
-        while self.entries.pop_front_if(|entry| !entry.is_open).is_some() {
+        while self
+            .entries
+            .pop_front_if(|entry| !entry.is_open())
+            .is_some()
+        {
             self.gone -= 1;
         }
         if self.gone > GONE_MAX && self.gone > self.len() {
-            self.entries.retain(|entry| entry.is_open);
+            self.entries.retain(|entry| entry.is_open());
             self.gone = 0;
         }
     }

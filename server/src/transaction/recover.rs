@@ -11,7 +11,7 @@ use protocol::sysflag;
 
 use super::half::Half;
 use super::keep;
-use super::marks::{self, Needed};
+use super::marks::{self, Mark, Needed};
 use super::open::Open;
 use super::work::{Work, next_record};
 
@@ -19,6 +19,7 @@ impl Work {
     pub async fn recover(&mut self) -> io::Result<()> {
         let halves_from = self.first(TRANS_HALF_TOPIC);
         let marks_from = self.first(TRANS_OP_HALF_TOPIC);
+        self.unmarked.clear();
         self.open = Open::starting_at(halves_from);
         self.needed = Needed::starting_at(marks_from);
         let (decided, last_mark) = self.read_marks(halves_from).await?;
@@ -33,9 +34,12 @@ impl Work {
                 "transactions are recovered"
             );
         }
-        self.close_up()
-            .await
-            .map_err(|trouble| io::Error::other(trouble.to_string()))?;
+        if let Err(trouble) = self.mark_unmarked().await {
+            // The disk is full: it is tried again before anything else is decided.
+            tracing::warn!(%trouble, "decided transactions cannot be marked now");
+            self.appender.forget();
+            self.mark = Mark::default();
+        }
         self.follow().await
     }
 
@@ -98,7 +102,7 @@ impl Work {
         // What RocketMQ laid follows no such rule.
         let ours = self.store.rocketmqs_until();
         let mut at = self.store.recovered_from().max(ours).max(last_mark);
-        let end = self.store.written();
+        let end = self.log_end;
         while at < end {
             let Some(record) = self.record(at).await? else {
                 at = self.next_segment(at);

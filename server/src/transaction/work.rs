@@ -11,6 +11,7 @@ use std::time::Duration;
 use engine::{LogOffset, Queue, QueueOffset, Store};
 use protocol::names::{TRANS_HALF_TOPIC, TRANS_OP_HALF_TOPIC};
 use protocol::record::View;
+use reactor::Instant;
 
 use super::Inbox;
 use super::half::{Born, Half, QUEUE_ID};
@@ -57,6 +58,11 @@ pub struct Work {
     /// Went on as copies that came without a mark on what they replace.
     pub unmarked: Vec<u64>,
     records: Vec<u8>,
+    /// No log goes before, as far as transactions are concerned.
+    pub pause_until: Option<Instant>,
+    /// As the last run left it.
+    pub log_end: LogOffset,
+    recovered: bool,
 }
 
 /// What could not be done now.
@@ -82,7 +88,7 @@ impl std::fmt::Display for Trouble {
 
 impl Work {
     /// Finds out which transactions are open.
-    pub async fn start(shard: &Rc<Shard>, coordinator: &Rc<Coordinator>) -> io::Result<Self> {
+    pub async fn start(shard: &Rc<Shard>, coordinator: &Rc<Coordinator>) -> Self {
         let store = Arc::clone(&shard.shared.store);
         let mut work = Self {
             coordinator: Rc::clone(coordinator),
@@ -100,45 +106,69 @@ impl Work {
             singly: 0,
             unmarked: Vec::new(),
             records: Vec::new(),
+            pause_until: None,
+            log_end: store.written(),
+            recovered: false,
             store,
         };
-        work.recover().await?;
-        Ok(work)
+        if let Err(trouble) = work.try_to_recover().await {
+            tracing::error!(
+                %trouble,
+                "the half messages of open transactions cannot be read; it is tried again"
+            );
+        }
+        work
+    }
+
+    /// Without knowing what is open nothing can be decided; decisions wait meanwhile.
+    async fn try_to_recover(&mut self) -> Result<(), Trouble> {
+        self.recover().await?;
+        self.recovered = true;
+        Ok(())
     }
 
     pub async fn run(mut self) {
         loop {
-            if let Err(trouble) = self.step().await {
+            let done = match self.recovered {
+                true => self.step().await,
+                false => self.try_to_recover().await,
+            };
+            if let Err(trouble) = &done {
                 self.appender.forget();
                 self.mark = Mark::default();
                 tracing::warn!(%trouble, "transactions wait");
-                reactor::sleep(RETRY_AFTER).await;
             }
-            if let Some(stop) = self.take_stop() {
+            // Nothing is left to be carried out, or it cannot be.
+            let is_idle = done.is_err() || self.inbox.waiting() == 0;
+            if is_idle && let Some(stop) = self.inbox.stop.borrow_mut().take() {
                 return stop.send(());
             }
-            self.wait().await;
+            match done {
+                Ok(()) => self.wait().await,
+                Err(_) => reactor::sleep(RETRY_AFTER).await,
+            }
         }
     }
 
     async fn step(&mut self) -> Result<(), Trouble> {
         self.settings.refresh();
-        while self.inbox.waiting() > 0 {
-            self.follow().await?;
-            self.decide().await?;
-        }
+        self.mark_unmarked().await?;
+        self.decide_what_waits().await?;
         self.follow().await?;
         self.look_at_due().await?;
         self.answer_asks().await?;
         self.close_up().await?;
+        self.mark_unmarked().await?;
         self.note();
         Ok(())
     }
 
-    /// Nothing is left to be carried out, or it cannot be.
-    fn take_stop(&self) -> Option<reactor::mailbox::Reply<()>> {
-        let is_stopped = self.inbox.waiting() == 0 || self.store.is_poisoned();
-        is_stopped.then(|| self.inbox.stop.borrow_mut().take())?
+    pub async fn decide_what_waits(&mut self) -> Result<(), Trouble> {
+        while self.inbox.waiting() > 0 {
+            self.follow().await?;
+            self.decide().await?;
+        }
+        Ok(())
     }
 
     /// Takes what is new in both queues into memory.

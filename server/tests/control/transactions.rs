@@ -304,6 +304,31 @@ fn one_that_asks_for_more_time_gets_it() {
 }
 
 #[test]
+fn delays_begin_with_the_commit() {
+    Cluster::start(&SOON).clients(|| async {
+        let mut peer = producer().await;
+        let delayed = [
+            prepare(&mut peer, "DELAY\u{1}1\u{2}", b"level").await,
+            prepare(&mut peer, "TIMER_DELAY_SEC\u{1}1\u{2}", b"time").await,
+        ];
+        reactor::sleep(Duration::from_millis(900)).await;
+        for half in delayed {
+            assert_eq!(
+                end(&mut peer, half, TRANSACTION_COMMIT).await,
+                response::SUCCESS
+            );
+        }
+        reactor::sleep(Duration::from_millis(900)).await;
+        assert_eq!(peer.max_offset(TOPIC, 0).await, 0, "not yet");
+        reactor::sleep(Duration::from_millis(200)).await;
+        assert_eq!(peer.max_offset(TOPIC, 0).await, 2);
+        let too_far = "TIMER_DELAY_SEC\u{1}999999999\u{2}";
+        let answer = try_prepare(&mut peer, too_far, b"never").await;
+        assert_eq!(answer.code, response::MESSAGE_ILLEGAL);
+    });
+}
+
+#[test]
 fn a_restart_forgets_no_open_transaction_and_revives_no_decided_one() {
     let mut cluster = Cluster::start(&SOON);
     let halves = cluster.clients(|| async {

@@ -35,8 +35,10 @@ const KILLS_MAX: u64 = 3;
 const RECONNECT_AFTER: Duration = Duration::from_millis(10);
 /// Nothing a broker is asked for takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Longer than a question waits for its turn.
-const QUIET: Duration = Duration::from_secs(5);
+/// Longer than a question waits for its turn, even if a few are not answered.
+const QUIET: Duration = Duration::from_secs(15);
+/// After so long without a word the producer connects anew.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What the producer and the broker's answers say.
 #[derive(Debug, Default)]
@@ -328,9 +330,10 @@ async fn next(wire: &mut Wire) -> io::Result<Vec<u8>> {
     frame.map_err(io::Error::other)?
 }
 
-/// Waits for one, as long as it takes.
+/// Waits for one, on a connection that may be dead without a word.
 async fn answer_question(wire: &mut Wire, book: &Shared) -> io::Result<()> {
-    let frame = wire.next().await?;
+    let frame = reactor::timeout(SILENCE, wire.next()).await;
+    let frame = frame.map_err(io::Error::other)??;
     let command = Command::decode(&frame).map_err(io::Error::other)?;
     match command.is_response() {
         true => Ok(()),

@@ -37,12 +37,13 @@ pub fn take(send: &Sending<'_>) -> Result<(), NotDone> {
     limits::check_transaction(send.header.sys_flag, half, &facts, send.settings)?;
     limits::check_kind(&facts, send.settings)?;
 
-    // A half message keeps its wish until it is committed.
-    let is_timed_already = half || &**addressed.topic.name() == TIMER_TOPIC;
+    let is_timed_already = &**addressed.topic.name() == TIMER_TOPIC;
     let due_ms = match addressed.dead || facts.delay_level > 0 || is_timed_already {
         true => None,
         false => limits::check_timer(&facts, send.settings, &send.shard.shared.timers)?,
     };
+    // A half message keeps its wish until it is committed.
+    let due_ms = due_ms.filter(|_| !half);
     let waiting = if half {
         Some(half_queue(send)?)
     } else if due_ms.is_some() {

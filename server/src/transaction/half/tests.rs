@@ -27,6 +27,12 @@ fn record(properties: &str) -> Vec<u8> {
 const SENT: &str = "UNIQ_KEY\u{1}K\u{2}TRAN_MSG\u{1}true\u{2}PGROUP\u{1}g\u{2}TAGS\u{1}A\u{2}\
                     REAL_TOPIC\u{1}t\u{2}REAL_QID\u{1}3\u{2}";
 
+const DELAYS: Delays = Delays {
+    levels: 18,
+    max_ms: 86_400_000,
+    now_ms: 1_000_000,
+};
+
 fn text(properties: &[u8]) -> String {
     String::from_utf8(properties.to_vec()).expect("text")
 }
@@ -35,7 +41,7 @@ fn text(properties: &[u8]) -> String {
 fn a_committed_message_is_what_was_sent_and_says_of_which_transaction_it_is() {
     let bytes = record(SENT);
     let view = View::parse(&bytes).expect("a record");
-    let made = committed(&view, 18).expect("it says where it goes");
+    let made = committed(&view, DELAYS).expect("it says where it goes");
     let draft = made.draft();
     assert_eq!((draft.topic, draft.queue_id), ("t", 3));
     assert_eq!(draft.prepared_transaction_offset, 4_200);
@@ -58,7 +64,7 @@ fn a_delayed_one_waits_after_its_commit_as_long_as_its_level_says() {
     for (level, queue_id) in [("3", 2), ("99", 17)] {
         let bytes = record(&format!("{SENT}DELAY\u{1}{level}\u{2}"));
         let view = View::parse(&bytes).expect("a record");
-        let made = committed(&view, 18).expect("it says where it goes");
+        let made = committed(&view, DELAYS).expect("it says where it goes");
         assert_eq!((&*made.topic, made.queue_id), (SCHEDULE_TOPIC, queue_id));
         let kept = |name| properties::get_str(&made.properties, name);
         assert_eq!(kept(properties::REAL_TOPIC), Some("t"));
@@ -68,11 +74,35 @@ fn a_delayed_one_waits_after_its_commit_as_long_as_its_level_says() {
 }
 
 #[test]
+fn a_timed_one_waits_for_its_time_which_counts_from_the_commit() {
+    for (wish, due_ms) in [
+        ("TIMER_DELAY_SEC\u{1}5\u{2}", "1005000"),
+        ("TIMER_DELIVER_MS\u{1}1000001\u{2}", "1000001"),
+        ("TIMER_DELAY_SEC\u{1}86401\u{2}", "87400000"),
+    ] {
+        let bytes = record(&format!("{SENT}{wish}"));
+        let view = View::parse(&bytes).expect("a record");
+        let made = committed(&view, DELAYS).expect("it says where it goes");
+        assert_eq!(
+            (&*made.topic, made.queue_id),
+            (TIMER_TOPIC, timed::QUEUE_ID)
+        );
+        let kept = |name| properties::get_str(&made.properties, name);
+        assert_eq!(kept(properties::TIMER_OUT_MS), Some(due_ms));
+        assert_eq!(kept(properties::REAL_TOPIC), Some("t"));
+    }
+    let bytes = record(&format!("{SENT}TIMER_DELIVER_MS\u{1}1\u{2}"));
+    let view = View::parse(&bytes).expect("a record");
+    let made = committed(&view, DELAYS).expect("it says where it goes");
+    assert_eq!((&*made.topic, made.queue_id), ("t", 3), "its time has come");
+}
+
+#[test]
 fn without_a_real_queue_it_can_go_nowhere() {
     for properties in ["", "REAL_TOPIC\u{1}t\u{2}REAL_QID\u{1}x\u{2}"] {
         let bytes = record(properties);
         let view = View::parse(&bytes).expect("a record");
-        assert!(committed(&view, 18).is_none());
+        assert!(committed(&view, DELAYS).is_none());
     }
 }
 
@@ -93,7 +123,7 @@ fn a_copy_says_how_often_it_was_asked_about_and_where_it_began() {
     assert_eq!((half.checks, half.origin), (3, Some(42)));
     assert!(!half.is_rocketmqs_copy);
     assert_eq!(real(&copy), Some(("t", 3)));
-    let final_one = committed(&copy, 18).expect("it says where it goes");
+    let final_one = committed(&copy, DELAYS).expect("it says where it goes");
     assert_eq!(properties::get(&final_one.properties, ORIGIN), None);
 }
 

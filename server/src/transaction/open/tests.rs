@@ -32,7 +32,7 @@ fn a_transaction_is_found_by_its_newest_copy_and_led_to_from_its_origin() {
     assert_eq!(open.add(&half(6, None), 1_000), None);
     assert_eq!(open.add(&half(7, Some(5)), 2_000), Some(5));
     assert_eq!((open.get(5), open.current(5)), (None, Some(7)));
-    assert_eq!(open.origin(7), 5);
+    assert_eq!(open.get(7).map(|found| found.origin), Some(5));
     assert_eq!(open.add(&half(8, Some(5)), 2_000), Some(7));
     assert_eq!((open.current(5), open.current(7)), (Some(8), None));
     let found = open.get(8).expect("open");
@@ -42,7 +42,21 @@ fn a_transaction_is_found_by_its_newest_copy_and_led_to_from_its_origin() {
     assert!(open.close(8) && !open.close(8));
     assert_eq!(open.current(5), None, "nothing of it is left");
     assert_eq!((open.len(), open.done_to()), (1, 6));
-    assert!(open.moved.is_empty() && open.origins.is_empty());
+    assert!(open.moved.is_empty() && open.far.is_empty());
+}
+
+#[test]
+fn a_copy_knows_where_it_began_however_far_that_is() {
+    let mut open = Open::starting_at(1);
+    open.add(&half(1, None), 0);
+    let far = u64::from(FAR);
+    for (copy, before) in [(far, 1), (far + 1, far), (2 * far, far + 1)] {
+        assert_eq!(open.add(&half(copy, Some(1)), 0), Some(before));
+        assert_eq!(open.get(copy).map(|found| found.origin), Some(1));
+        assert_eq!(open.current(1), Some(copy));
+    }
+    assert!(open.close(2 * far));
+    assert!(open.moved.is_empty() && open.far.is_empty());
 }
 
 #[test]
@@ -68,12 +82,24 @@ fn what_is_due_is_handed_out_once_and_never_early() {
 #[test]
 fn a_million_open_transactions_are_a_few_words_each() {
     let mut open = Open::default();
-    for offset in 0..1_000_000 {
+    const OPEN: u64 = 1_000_000;
+    let bytes = |open: &Open| {
+        let entries = open.entries.capacity() * size_of::<Entry>();
+        let due: usize = open.due.values().map(|some| some.capacity() * 8).sum();
+        let moved = open.moved.capacity() * size_of::<(u64, u64)>();
+        (entries + due + moved) >> 20
+    };
+    for offset in 0..OPEN {
         open.add(&half(offset, None), offset as i64 / 100);
     }
-    let entries = open.entries.capacity() * size_of::<Entry>();
-    let due: usize = open.due.values().map(|some| some.capacity() * 8).sum();
-    assert!(entries + due < 50 << 20, "{entries} + {due} bytes");
+    assert!(bytes(&open) < 50, "{} MiB", bytes(&open));
+    // All of them were asked about.
+    open.take_due(i64::MAX, usize::MAX);
+    for origin in 0..OPEN {
+        open.add(&half(OPEN + origin, Some(origin)), origin as i64 / 100);
+    }
+    assert_eq!(open.len() as u64, OPEN);
+    assert!(bytes(&open) < 100, "{} MiB", bytes(&open));
 }
 
 #[test]
@@ -159,8 +185,8 @@ proptest! {
             prop_assert_eq!(open.done_to(), oldest.unwrap_or(next));
             for (&origin, &(offset, _)) in &table {
                 prop_assert_eq!(open.current(origin), Some(offset));
-                prop_assert_eq!(open.origin(offset), origin);
-                prop_assert!(open.get(offset).is_some());
+                let found = open.get(offset).map(|found| found.origin);
+                prop_assert_eq!(found, Some(origin));
             }
             let below = LogOffset(next * RECORD_BYTES / 2);
             let mut old: Vec<u64> = table.values().map(|(offset, _)| *offset)
