@@ -215,8 +215,10 @@ fn companions_of_a_segment_whose_first_record_is_damaged_are_believed() {
             .flat_map(|id| sent.queues[&("t".to_owned(), id)].clone())
             .filter(|message| message.log_offset % config.segment_bytes == 0)
             .filter(|message| message.log_offset > 0); // there queues would start later
-        let firsts: Vec<Message> = first.collect();
-        assert!(firsts.len() > 8, "every file has one");
+        let mut firsts: Vec<Message> = first.collect();
+        firsts.sort_by_key(|message| message.log_offset);
+        firsts.pop(); // in the last file the log would end there
+        assert!(firsts.len() >= 8, "every file has one");
         // The body, then what the header says of the place.
         for (number, message) in firsts.iter().enumerate() {
             let at = [u64::from(message.bytes) / 2, 30][number % 2];
