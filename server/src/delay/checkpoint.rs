@@ -48,20 +48,25 @@ impl Checkpoint {
     }
 }
 
-/// None if there is none: then nothing has been delivered. Blocks.
+/// None if there is none: then nothing has been delivered. The one before counts if the last one was lost. Blocks.
 pub fn read(path: &Path) -> io::Result<Option<Checkpoint>> {
-    if !fs::exists(path) {
-        return Ok(None);
+    let before = path.with_extension("json.bak");
+    let mut problem = None;
+    for path in [path, &before] {
+        if !fs::exists(path) {
+            continue;
+        }
+        match serde_json::from_slice(&fs::read(path)?) {
+            Ok(checkpoint) => return Ok(Some(checkpoint)),
+            Err(error) => problem = problem.or(Some(error)),
+        }
     }
-    let saved = fs::read(path)?;
-    serde_json::from_slice(&saved).map(Some).map_err(|error| {
-        io::Error::new(
+    problem.map_or(Ok(None), |error| {
+        let path = path.display();
+        Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            format!(
-                "{}: {error}; repair it from its .bak, or delete it to have the timers of the last days delivered again",
-                path.display()
-            ),
-        )
+            format!("{path}: {error}; delete it and its .bak to have the timers of the last days delivered again"),
+        ))
     })
 }
 
@@ -105,8 +110,12 @@ mod tests {
             ..Checkpoint::default()
         };
         write(&path, &checkpoint).expect("written");
-        assert_eq!(read(&path).expect("readable"), Some(checkpoint));
+        assert_eq!(read(&path).expect("readable"), Some(checkpoint.clone()));
         std::fs::write(&path, "{").expect("written");
-        assert!(read(&path).is_err());
+        assert!(read(&path).is_err(), "there was none before");
+        write(&path, &checkpoint).expect("written");
+        write(&path, &checkpoint).expect("written");
+        std::fs::remove_file(&path).expect("there");
+        assert_eq!(read(&path).expect("the one before"), Some(checkpoint));
     }
 }
