@@ -131,6 +131,8 @@ pub struct Settings {
     pub server_load_balancer: bool,
     pub long_polling: bool,
     pub short_polling_ms: u64,
+    /// A group that reads from the disk so many bytes behind the end of the log is disabled; none: it may.
+    pub slow_reader_bytes: Option<u64>,
     pub pull_memory_bytes_max: u64,
     pub pull_memory_messages_max: u32,
     pub pull_disk_bytes_max: u64,
@@ -368,6 +370,10 @@ impl Settings {
             server_load_balancer: v.bool("serverLoadBalancerEnable")?,
             long_polling: v.bool("longPollingEnable")?,
             short_polling_ms: v.number("shortPollingTimeMills")?,
+            slow_reader_bytes: match v.bool("disableConsumeIfConsumerReadSlowly")? {
+                true => Some(v.number("consumerFallbehindThreshold")?),
+                false => None,
+            },
             pull_memory_bytes_max: v.number("maxTransferBytesOnMessageInMemory")?,
             pull_memory_messages_max: v.number("maxTransferCountOnMessageInMemory")?,
             pull_disk_bytes_max: v.number("maxTransferBytesOnMessageInDisk")?,

@@ -188,6 +188,7 @@ impl Coordinator {
             }
             ToCoordinator::CommitOffsets(commits) => self.commit_offsets(&commits),
             ToCoordinator::Counted(counted) => {
+                self.disable_slow_readers(&counted);
                 self.figures.take(*counted, &self.shared.store, now_s());
             }
             ToCoordinator::CreateTopic {

@@ -176,7 +176,7 @@ pub fn handle(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
     }
 }
 
-/// The table of contents.
+/// The table of contents; what only tools send goes on in [`admin::dispatch`].
 fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
     match command.code {
         request::HEART_BEAT => client::heartbeat(coordinator, caller, command),

@@ -219,8 +219,8 @@ pub static KEYS: &[Key] = &[
     key("litePullMessageEnable", "true", Bool, Tuning),
     key("transferMsgByHeap", "true", Bool, Tuning),
     key("defaultQueryMaxNum", "32", COUNT, Live),
-    key("disableConsumeIfConsumerReadSlowly", "false", Bool, Absent),
-    key("consumerFallbehindThreshold", "17179869184", MILLIS, Tuning),
+    key("disableConsumeIfConsumerReadSlowly", "false", Bool, Live),
+    key("consumerFallbehindThreshold", "17179869184", MILLIS, Live),
     key("startAcceptSendRequestTimeStamp", "0", ANY, Tuning),
     // the store
     key("storePathRootDir", "", Text, Start),

@@ -4,10 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::body::subscription_group::SubscriptionGroupConfig;
 use protocol::code::request;
 use protocol::{Encoding, Value, write_request};
 
+use super::journal::Entry;
 use super::{Coordinator, now_ms, subscriptions};
+use crate::stats::tally::Counted;
 
 const SCAN_EVERY: Duration = Duration::from_secs(10);
 
@@ -23,6 +26,41 @@ pub(super) async fn run(coordinator: Rc<Coordinator>) {
 }
 
 impl Coordinator {
+    /// As the operator wishes: a group that reads what is long gone from memory must not take the disk from all others.
+    pub(super) fn disable_slow_readers(&self, counted: &Counted) {
+        let Some(behind_max) = self.settings().slow_reader_bytes else {
+            return;
+        };
+        let slow = counted
+            .gets
+            .iter()
+            .filter(|(_, got)| got.behind_bytes > behind_max);
+        for (reading, got) in slow {
+            let mut tables = self.tables();
+            let Some(config) = tables.groups.get(&reading.group) else {
+                continue;
+            };
+            if !config.consume_enable {
+                continue;
+            }
+            let config = SubscriptionGroupConfig {
+                consume_enable: false,
+                ..(**config).clone()
+            };
+            tracing::warn!(
+                group = %reading.group,
+                topic = %reading.topic,
+                behind_bytes = got.behind_bytes,
+                behind_max,
+                "group disabled: it reads too far behind (disableConsumeIfConsumerReadSlowly)"
+            );
+            tables.groups.put(config.clone(), reactor::wall_ms());
+            drop(tables);
+            self.groups_changed();
+            self.journal_entry(&Entry::Group(config));
+        }
+    }
+
     fn expire_clients(&self) {
         let expires_after_ms = self.settings().client_expires_after_ms;
         let silent = self.tables().clients.silent(now_ms(), expires_after_ms);

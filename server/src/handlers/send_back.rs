@@ -14,8 +14,8 @@ use protocol::record::{Draft, View};
 use protocol::{Command, Text, properties};
 
 use super::{Answer, Handled, Reply, refuse};
-use crate::coordinator::Coordinator;
 use crate::coordinator::journal::Entry;
+use crate::coordinator::{self, Coordinator};
 use crate::internal::Appender;
 use crate::messages::Refusal;
 
@@ -115,7 +115,20 @@ async fn give_back(coordinator: &Coordinator, asked: &GivenBack) -> Result<(), R
     let mut appender = Appender::new(coordinator.shared.writer.clone());
     let appended = appender.append_one(&queue, again.tag_hash, &draft).await;
     appended.map_err(|error| failed(error.to_string()))?;
+    count(coordinator, asked, &again);
     Ok(())
+}
+
+fn count(coordinator: &Coordinator, asked: &GivenBack, again: &Again) {
+    let now_s = coordinator::now_s();
+    let came_from = properties::get_str(&again.properties, properties::RETRY_TOPIC);
+    let came_from = came_from.unwrap_or(&again.topic);
+    coordinator
+        .figures
+        .sent_back(&asked.group, came_from, now_s);
+    if names::is_dlq_topic(&again.topic) {
+        coordinator.figures.given_up(&asked.group, came_from, now_s);
+    }
 }
 
 fn make_topic(coordinator: &Coordinator, again: &Again) {

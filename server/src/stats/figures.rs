@@ -109,18 +109,6 @@ impl Figures {
         inner.slowest_get_us = inner.slowest_get_us.max(counted.slowest_get_us);
     }
 
-    /// The broker itself stored a message: one that was due, a retry, the end of a transaction.
-    pub fn put_by_broker(&self, topic: &str, bytes: u64, now_s: u64) {
-        let put = Put {
-            queue: engine::QueueNo(0),
-            messages: 1,
-            bytes,
-            answered: 0,
-            waited_us: 0,
-        };
-        self.0.borrow_mut().put(topic, &put, now_s);
-    }
-
     /// A consumer gave a message back (`SNDBCK_PUT_NUMS`); `topic` is where it came from.
     pub fn sent_back(&self, group: &str, topic: &str, now_s: u64) {
         let inner = &mut *self.0.borrow_mut();
@@ -412,6 +400,17 @@ mod tests {
         Figures::new("cluster", 0)
     }
 
+    fn put(figures: &Figures, topic: &str, bytes: u64, now_s: u64) {
+        let put = Put {
+            queue: engine::QueueNo(0),
+            messages: 1,
+            bytes,
+            answered: 0,
+            waited_us: 0,
+        };
+        figures.0.borrow_mut().put(topic, &put, now_s);
+    }
+
     fn got(figures: &Figures, group: &str, topic: &str, got: Got, now_s: u64) {
         figures
             .0
@@ -423,7 +422,7 @@ mod tests {
     fn a_topics_figures_are_found_under_rocketmqs_names() {
         let figures = figures();
         for second in 0..60 {
-            figures.put_by_broker("t", 200, second);
+            put(&figures, "t", 200, second);
         }
         let named = |name, key| figures.named(name, key, 60).expect("counted");
         let minute = named("TOPIC_PUT_NUMS", "t").stats_minute;
@@ -463,8 +462,8 @@ mod tests {
     #[test]
     fn system_topics_are_told_apart() {
         let figures = figures();
-        figures.put_by_broker("SCHEDULE_TOPIC_XXXX", 1, 1);
-        figures.put_by_broker("t", 1, 1);
+        put(&figures, "SCHEDULE_TOPIC_XXXX", 1, 1);
+        put(&figures, "t", 1, 1);
         let sum = |name| {
             figures
                 .named(name, "cluster", 2)

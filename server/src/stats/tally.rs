@@ -45,6 +45,8 @@ pub struct Got {
     pub took_us: u64,
     pub disk_messages: u64,
     pub disk_bytes: u64,
+    /// How far behind the end of the log the farthest read from the disk was.
+    pub behind_bytes: u64,
     /// POP: messages confirmed, and messages handed out for a while.
     pub acks: u64,
     pub checkpoints: u64,
@@ -204,6 +206,7 @@ impl Got {
         self.took_us += more.took_us;
         self.disk_messages += more.disk_messages;
         self.disk_bytes += more.disk_bytes;
+        self.behind_bytes = self.behind_bytes.max(more.behind_bytes);
         self.acks += more.acks;
         self.checkpoints += more.checkpoints;
     }

@@ -99,7 +99,7 @@ const REQUESTS: &[(i32, Fields, &str)] = &[
     (request::GET_CONSUMER_CONNECTION_LIST, GROUP, ""),
     (
         request::GET_PRODUCER_CONNECTION_LIST,
-        &[("producerGroup", "CLIENT_INNER_PRODUCER")],
+        &[("producerGroup", "p")],
         "",
     ),
     (
@@ -194,6 +194,12 @@ const REQUESTS: &[(i32, Fields, &str)] = &[
         &[],
         r#"{"groupConfigList":[{"groupName":"gl"}]}"#,
     ),
+    (request::POP_ROLLBACK, &[], ""),
+    (
+        request::SET_MESSAGE_REQUEST_MODE,
+        &[],
+        r#"{"topic":"t","consumerGroup":"g","mode":"POP","popShareQueueNum":4}"#,
+    ),
     (
         request::DELETE_SUBSCRIPTIONGROUP,
         &[("groupName", "made"), ("cleanOffset", "true")],
@@ -218,6 +224,8 @@ async fn prepared() -> Peer {
         peer.send("t", &properties, format!("{number}").as_bytes())
             .await;
     }
+    let beat = r#"{"clientID":"c","producerDataSet":[{"groupName":"p"}],"consumerDataSet":[]}"#;
+    ask(&mut peer, request::HEART_BEAT, &[], beat).await;
     peer.join("client", "g", "t").await;
     peer.pull("g", "t", 0).await;
     peer.commit("g", "t", 2).await;
@@ -552,5 +560,68 @@ fn a_static_topic_is_kept_over_a_restart_and_goes_with_its_topic() {
         let answer = ask(&mut peer, request::GET_TOPIC_CONFIG, with_mapping, "").await;
         let shown: TopicConfigAndMapping = json::from_slice(&answer.body).expect("ours");
         assert_eq!(shown.mapping_detail, None);
+    });
+}
+
+#[test]
+fn a_group_that_reads_too_far_behind_is_disabled_if_the_operator_wishes() {
+    let far = [
+        ("disableConsumeIfConsumerReadSlowly", "true"),
+        ("consumerFallbehindThreshold", "200000"),
+    ];
+    let mut cluster = Cluster::start(&far);
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        for _ in 0..30 {
+            peer.send("t", "", &[7; 100_000]).await;
+        }
+    });
+    // The first of three segments is not in memory after a start.
+    cluster.stop_broker();
+    cluster.start_broker();
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.join("client", "near", "t").await;
+        peer.join("client", "far", "t").await;
+        assert_eq!(peer.pull("near", "t", 29).await.code, response::SUCCESS);
+        assert_eq!(peer.pull("far", "t", 0).await.code, response::SUCCESS);
+        reactor::sleep(Duration::from_secs(2)).await;
+        assert_eq!(peer.pull("near", "t", 29).await.code, response::SUCCESS);
+        let refused = peer.pull("far", "t", 0).await;
+        assert_eq!(refused.code, response::NO_PERMISSION, "{}", refused.remark);
+    });
+}
+
+async fn sum_of(peer: &mut Peer, name: &str, key: &str) -> i64 {
+    let fields = [
+        ("statsName", Value::Str(name)),
+        ("statsKey", Value::Str(key)),
+    ];
+    let code = request::VIEW_BROKER_STATS_DATA;
+    let answer = peer.ask(code, &fields, &[]).await;
+    assert_eq!(answer.code, response::SUCCESS, "{name} {}", answer.remark);
+    let stats = BrokerStats::from_json(&answer.body).expect("ours");
+    stats.stats_minute.sum
+}
+
+#[test]
+fn figures_know_what_was_given_back() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = prepared().await;
+        for level in ["0", "-1"] {
+            let fields = [
+                ("offset", Value::Str("0")),
+                ("group", Value::Str("g")),
+                ("delayLevel", Value::Str(level)),
+            ];
+            let code = request::CONSUMER_SEND_MSG_BACK;
+            let answer = peer.ask(code, &fields, &[]).await;
+            assert_eq!(answer.code, response::SUCCESS, "{}", answer.remark);
+        }
+        reactor::sleep(Duration::from_secs(2)).await;
+        assert_eq!(sum_of(&mut peer, "SNDBCK_PUT_NUMS", "t@g").await, 2);
+        assert_eq!(sum_of(&mut peer, "DLQ_PUT_NUMS", "t@g").await, 1);
+        assert_eq!(sum_of(&mut peer, "TOPIC_PUT_NUMS", "%DLQ%g").await, 1);
     });
 }

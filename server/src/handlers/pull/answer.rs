@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use engine::Found;
 use protocol::code::response;
+use protocol::record::LOG_OFFSET_AT;
 use protocol::{Value, write_response, write_response_head};
 use reactor::Gather;
 
@@ -44,7 +45,7 @@ pub fn found(
     stats.get_found.add(1);
     stats.get_messages.add(u64::from(found.messages));
     stats.get_bytes.add(found.bytes);
-    count(shard, pull, found);
+    count(shard, pull, found, gather);
     let body_len = gather.len();
     debug_assert_eq!(
         body_len as u64, found.bytes,
@@ -59,23 +60,34 @@ pub fn found(
     shard.connections.mark(connection);
 }
 
-fn count(shard: &Shard, pull: &Pull, found: &Found) {
+fn count(shard: &Shard, pull: &Pull, found: &Found, gather: &Gather) {
     let (messages, bytes) = (u64::from(found.messages), found.bytes);
     let took = reactor::turn_time().saturating_since(pull.looked_at);
-    let (disk_messages, disk_bytes) = match pull.from_disk {
-        true => (messages, bytes),
-        false => (0, 0),
-    };
-    let got = Got {
+    let mut got = Got {
         messages,
         bytes,
         pulls: 1,
         took_us: tally::micros(took),
-        disk_messages,
-        disk_bytes,
         ..Got::default()
     };
+    if pull.from_disk {
+        got.disk_messages = messages;
+        got.disk_bytes = bytes;
+        got.behind_bytes = behind(shard, gather).unwrap_or(0);
+    }
     shard.tally.got(&pull.group, pull.topic.name(), got);
+}
+
+/// From the first record to the end of the log.
+fn behind(shard: &Shard, gather: &Gather) -> Option<u64> {
+    let mut first = None;
+    gather.for_each_slice(|slice| {
+        first.get_or_insert_with(|| {
+            let place = slice.get(LOG_OFFSET_AT..)?.first_chunk()?;
+            Some(u64::from_be_bytes(*place))
+        });
+    });
+    Some(shard.shared.store.written().0.saturating_sub(first??))
 }
 
 /// Nothing came, or nothing that the filter takes: then the consumer goes on behind what was passed over.
