@@ -9,6 +9,7 @@ pub mod active;
 pub mod chunks;
 pub mod companion;
 pub mod keeper;
+pub mod lookup;
 pub mod part;
 pub mod sealed;
 

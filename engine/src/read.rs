@@ -9,6 +9,7 @@ mod accept;
 pub mod blocks;
 mod fetch;
 mod gather;
+mod prefetch;
 mod sift;
 
 pub use accept::Accept;

@@ -1,12 +1,16 @@
-//! Memory aligned for direct disk I/O: 4 KiB, zeroed once at creation.
+//! Memory aligned for direct disk I/O: 4 KiB, zeroed once at creation. Buffers come one by one, or several in one piece
+//! that the kernel may keep in huge pages: it then looks up one page for a read where it would look up hundreds.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::slice;
+use std::sync::Arc;
 
 pub(crate) const ALIGNMENT_BYTES: usize = 4096;
+/// Pieces for several buffers start on a boundary of this size.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// A fixed-capacity, 4 KiB-aligned byte buffer. Dereferences to its first `len` bytes.
 pub struct Buffer {
@@ -14,9 +18,11 @@ pub struct Buffer {
     start: NonNull<u8>,
     len: usize,
     capacity: usize,
+    /// The piece it is a part of; none if its memory is its own.
+    piece: Option<Arc<Piece>>,
 }
 
-// SAFETY: the buffer owns its memory like a Vec<u8> does.
+// SAFETY: the buffer owns its memory like a Vec<u8> does, alone or as one of the parts of a piece, which do not overlap.
 unsafe impl Send for Buffer {}
 // SAFETY: shared access only reads.
 unsafe impl Sync for Buffer {}
@@ -39,7 +45,34 @@ impl Buffer {
             start,
             len: 0,
             capacity,
+            piece: None,
         }
+    }
+
+    /// So many buffers of length zero that hold `capacity` bytes each, all in one piece of memory. The piece is given
+    /// back with the last of them.
+    pub fn several(count: usize, capacity: usize) -> Vec<Buffer> {
+        assert!(
+            capacity > 0 && capacity.is_multiple_of(ALIGNMENT_BYTES),
+            "parts of a piece are aligned as well"
+        );
+        let bytes = count
+            .checked_mul(capacity)
+            .expect("buffers fit the address space");
+        let Some(piece) = Piece::map(bytes) else {
+            return (0..count)
+                .map(|_| Buffer::with_capacity(capacity))
+                .collect();
+        };
+        let piece = Arc::new(piece);
+        let part = |number: usize| Buffer {
+            // SAFETY: `number < count`, so all of the part lies inside the piece.
+            start: unsafe { piece.start.add(number * capacity) },
+            len: 0,
+            capacity,
+            piece: Some(piece.clone()),
+        };
+        (0..count).map(part).collect()
     }
 
     pub fn capacity(&self) -> usize {
@@ -57,6 +90,55 @@ impl Buffer {
 
     pub fn clear(&mut self) {
         self.len = 0;
+    }
+}
+
+/// Anonymous memory, zeroed, aligned for huge pages.
+struct Piece {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: plain memory; who may touch which part of it is the business of the buffers, which do not overlap.
+unsafe impl Send for Piece {}
+// SAFETY: as above.
+unsafe impl Sync for Piece {}
+
+impl Piece {
+    /// None: there is no room for it.
+    fn map(bytes: usize) -> Option<Piece> {
+        if bytes == 0 {
+            return None;
+        }
+        let reserved = bytes.checked_add(HUGE_PAGE_BYTES)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: new memory at an address the kernel chooses; the result is checked.
+        let found = unsafe { libc::mmap(ptr::null_mut(), reserved, protection, flags, -1, 0) };
+        if found == libc::MAP_FAILED {
+            return None;
+        }
+        let skipped = found.addr().next_multiple_of(HUGE_PAGE_BYTES) - found.addr();
+        let start = found.cast::<u8>().wrapping_add(skipped);
+        let end = start.wrapping_add(bytes);
+        // SAFETY: whole pages of the memory mapped above, before and behind the part that is kept, which nobody uses yet.
+        // Advice that is not taken changes nothing.
+        unsafe {
+            if skipped > 0 {
+                libc::munmap(found, skipped);
+            }
+            libc::munmap(end.cast(), HUGE_PAGE_BYTES - skipped);
+            libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
+        }
+        let start = NonNull::new(start).expect("the kernel maps nothing at address zero");
+        Some(Piece { start, bytes })
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `map`; the last buffer in it is gone.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
 
@@ -83,7 +165,7 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.capacity > 0 {
+        if self.capacity > 0 && self.piece.is_none() {
             // SAFETY: allocated in `with_capacity` with this layout.
             unsafe { dealloc(self.start.as_ptr(), layout_of(self.capacity)) };
         }
@@ -116,6 +198,24 @@ mod tests {
         buffer.set_len(5000);
         assert_eq!(buffer[4999], 7);
         drop(Buffer::with_capacity(0));
+    }
+
+    #[test]
+    fn several_buffers_share_a_piece_and_no_byte() {
+        let mut buffers = Buffer::several(5, 8192);
+        for (number, buffer) in buffers.iter_mut().enumerate() {
+            assert_eq!((buffer.capacity(), buffer.len()), (8192, 0));
+            assert_eq!(buffer.as_ptr() as usize % ALIGNMENT_BYTES, 0);
+            buffer.set_len(8192);
+            assert!(buffer.iter().all(|&byte| byte == 0));
+            buffer.fill(number as u8 + 1);
+        }
+        let kept = buffers.split_off(3);
+        drop(buffers);
+        for (number, buffer) in kept.iter().enumerate() {
+            assert!(buffer.iter().all(|&byte| byte == number as u8 + 4));
+        }
+        assert!(Buffer::several(0, 4096).is_empty());
     }
 
     #[test]

@@ -31,6 +31,14 @@ pub struct LoopedPart {
     pub len: usize,
 }
 
+/// The disk answered, and said that it cannot read this, or that what it read is damaged.
+pub fn is_of_medium(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EIO | libc::ENODATA | libc::EBADMSG | libc::EILSEQ | libc::EREMOTEIO)
+    )
+}
+
 /// Send and Sync; share it with Arc. Closed when the last owner and the last operation are done.
 pub struct File(Body);
 

@@ -40,6 +40,8 @@ struct State {
     gathers: RefCell<Vec<Gather>>,
     /// Includes what is being sent.
     queued_bytes: Cell<usize>,
+    /// The same of all outboxes that share it.
+    queued_in_all: Rc<Cell<usize>>,
     /// Something was committed, or the outbox is to close.
     work: Notify,
     /// Fewer bytes are queued than before, or the outbox closed.
@@ -56,6 +58,11 @@ enum Item {
 impl Outbox {
     /// Starts the sending task, which lives until the connection fails or the outbox is closed.
     pub fn new(socket: Rc<Socket>) -> Outbox {
+        Outbox::counted(socket, Rc::default())
+    }
+
+    /// The same; what it has queued is counted in `queued_in_all` as well.
+    pub fn counted(socket: Rc<Socket>, queued_in_all: Rc<Cell<usize>>) -> Outbox {
         let state = Rc::new(State {
             socket,
             queue: RefCell::default(),
@@ -63,6 +70,7 @@ impl Outbox {
             spare: RefCell::default(),
             gathers: RefCell::default(),
             queued_bytes: Cell::new(0),
+            queued_in_all,
             work: Notify::new(),
             drained: Notify::new(),
             closing: Cell::new(false),
@@ -83,8 +91,7 @@ impl Outbox {
             open.truncate(before);
             return;
         }
-        let added = open.len() - before;
-        state.queued_bytes.set(state.queued_bytes.get() + added);
+        state.queued(open.len() - before);
     }
 
     /// Appends a gather write after everything appended so far. Ignored once closed.
@@ -93,9 +100,7 @@ impl Outbox {
         if state.takes_no_more() {
             return;
         }
-        state
-            .queued_bytes
-            .set(state.queued_bytes.get() + gather.len());
+        state.queued(gather.len());
         let mut open = state.open.borrow_mut();
         if !open.is_empty() {
             // One system call for both: the head is short.
@@ -166,11 +171,21 @@ impl State {
         Some(Item::Bytes(std::mem::replace(&mut *open, spare)))
     }
 
+    fn queued(&self, bytes: usize) {
+        self.queued_bytes.set(self.queued_bytes.get() + bytes);
+        self.queued_in_all.set(self.queued_in_all.get() + bytes);
+    }
+
     fn sent(&self, bytes: usize) {
-        let left = self.queued_bytes.get().checked_sub(bytes);
-        self.queued_bytes
-            .set(left.expect("what was sent had been counted as queued"));
+        self.forget(bytes);
         self.drained.notify_all();
+    }
+
+    fn forget(&self, bytes: usize) {
+        for count in [&self.queued_bytes, &*self.queued_in_all] {
+            let left = count.get().checked_sub(bytes);
+            count.set(left.expect("what was sent had been counted as queued"));
+        }
     }
 
     fn keep_vector(&self, mut bytes: Vec<u8>) {
@@ -200,7 +215,7 @@ impl State {
         }
         self.queue.borrow_mut().clear();
         self.open.take();
-        self.queued_bytes.set(0);
+        self.forget(self.queued_bytes.get());
         self.socket.shutdown();
         self.work.notify();
         self.drained.notify_all();

@@ -1,6 +1,7 @@
 //! Real sockets over loopback.
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
@@ -470,9 +471,11 @@ fn an_outbox_sends_in_order_and_holds_its_user_back() {
 fn an_outbox_whose_peer_is_gone_closes_and_frees_who_waits() {
     on_core(|| async {
         let (server, client) = pair().await;
-        let outbox = Outbox::new(Rc::new(server));
+        let queued_in_all = Rc::new(Cell::new(7));
+        let outbox = Outbox::counted(Rc::new(server), queued_in_all.clone());
         outbox.with(|bytes| bytes.resize(64 << 20, 1));
         outbox.commit();
+        assert_eq!(queued_in_all.get(), (64 << 20) + 7);
         let waiting = outbox.clone();
         let waiter = spawn("below", async move { waiting.below(1).await });
         sleep(Duration::from_millis(5)).await;
@@ -480,6 +483,7 @@ fn an_outbox_whose_peer_is_gone_closes_and_frees_who_waits() {
         waiter.await.unwrap();
         assert!(outbox.is_closed());
         assert_eq!(outbox.queued_bytes(), 0);
+        assert_eq!(queued_in_all.get(), 7, "what others have queued");
         outbox.closed().await;
     });
 }

@@ -1,7 +1,10 @@
 //! How much memory the broker may hold, and what it is for.
 //!
-//! `memory` bounds what the process itself holds: its window, caches, indexes and connections. Pages of mapped log files
+//! `memory` divides what the process itself holds: its window, caches, indexes and connections. Pages of mapped log files
 //! belong to the kernel and are not counted. Without the setting it is a quarter of what the machine or the container has.
+//!
+//! The window, the cold cache and what waits for peers are held to their parts while the broker runs. Indexes are not: they
+//! grow by 16 bytes a message until their log file is full, so a broker of very small messages may need more for a while.
 
 use std::fs;
 use std::path::Path;

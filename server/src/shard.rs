@@ -30,6 +30,7 @@ pub use views::Views;
 
 use crate::handlers::pull::{self, Pull};
 use crate::long_poll::LongPolls;
+use crate::memory::Budget;
 use crate::messages::{Shared, ToShard};
 use crate::shard::sends::PendingSends;
 use crate::shard::topics::Topics;
@@ -68,9 +69,12 @@ impl Shard {
     /// Makes the shard on the current core and starts its tasks.
     pub fn start(number: u16, shared: Shared, inbox: Receiver<ToShard>) -> Rc<Self> {
         let hurries = shared.store.release_at() != ReleaseAt::Written;
+        let memory_bytes = shared.settings.reader().value().memory_bytes;
+        let of_connections = Budget::of(memory_bytes).connections_bytes as usize;
+        let of_shard = of_connections / shared.shards.len().max(1);
         let shard = Rc::new(Self {
             number,
-            connections: Connections::new(number),
+            connections: Connections::new(number, of_shard),
             topics: Topics::default(),
             views: RefCell::new(Views::new(&shared)),
             outgoing: Rc::new(Outgoing::new(number, shared.writer.clone(), hurries)),

@@ -18,7 +18,7 @@ use crate::queue_index::companion::{give_name, unfinished};
 use crate::queue_index::part::Damage;
 use crate::segment::Segment;
 use crate::store::Store;
-use reactor::{File, OpenOptions, fs, offload};
+use reactor::{File, OpenOptions, fs, offload, offload_bulk};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -154,7 +154,7 @@ impl Build {
         let to = end.min(from + STRETCH_BYTES.max(self.next_bytes));
         let stretch = Stretch::read(store, &self.segment, from, to).await?;
         let (times, segment_end) = (self.times, self.segment.end());
-        let collected = offload("collect keys", move || {
+        let collected = offload_bulk("collect keys", move || {
             collect(stretch.bytes(), base..segment_end, from, times)
         })
         .await;
@@ -212,7 +212,7 @@ impl Build {
         };
         place.flusher.sync_to(LogOffset(head.to)).await?;
         let memory = self.memory.clone();
-        let (blocks, entries) = offload("sort keys", move || {
+        let (blocks, entries) = offload_bulk("sort keys", move || {
             let mut out = Encoder::default();
             sorted(&memory)
                 .into_iter()
@@ -274,7 +274,7 @@ impl Build {
             if stop() {
                 return Ok(false);
             }
-            let (needs, back) = offload("merge keys", move || {
+            let (needs, back) = offload_bulk("merge keys", move || {
                 let needs = merge.step(MERGE_WRITE_BYTES);
                 (needs, merge)
             })

@@ -11,7 +11,7 @@ use super::{Ask, names::sealed};
 use crate::flush::Flusher;
 use crate::segments::List;
 use crate::store::Store;
-use reactor::{Instant, Notify, fs, offload};
+use reactor::{Instant, Notify, fs, offload, offload_bulk};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
@@ -161,7 +161,7 @@ impl Follower {
         let store = self.place.store.clone();
         let list = store.log().segments().load_full();
         let end = store.log().released().0;
-        let (sealed, live) = offload("open the key index", move || {
+        let (sealed, live) = offload_bulk("open the key index", move || {
             let layout = store.layout();
             let present: BTreeSet<u64> = tidy(layout, &list)?;
             let (newest, older) = list.items().split_last().expect("a log has a segment");
@@ -239,7 +239,7 @@ impl Follower {
                 return Ok(Turn::Worked); // Reclaimed just now.
             };
             let segment = segment.clone();
-            let build = offload("resume a key index", move || {
+            let build = offload_bulk("resume a key index", move || {
                 let end = segment.end();
                 Build::resume(store.layout(), segment, end)
             })

@@ -12,7 +12,7 @@ use crate::queue_index::part::Damage;
 use crate::store::Store;
 use protocol::record::View as Record;
 use reactor::mailbox::oneshot;
-use reactor::{Instant, offload};
+use reactor::{Instant, offload, offload_bulk};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -202,7 +202,7 @@ impl<'a> Search<'a> {
             let to = of_segment.min(from + STRETCH_BYTES.max(next_bytes));
             let stretch = Stretch::read(self.store, segment, from, to).await?;
             let (query, last_ms) = (self.query.clone(), self.last_ms);
-            let scanned = offload("search the log", move || {
+            let scanned = offload_bulk("search the log", move || {
                 let records = Records::new(stretch.bytes(), at, segment_end);
                 scan_stretch(records, &query, last_ms)
             })

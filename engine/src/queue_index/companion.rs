@@ -9,7 +9,7 @@ use crate::layout::UNFINISHED_SUFFIX;
 use crate::queue::{Queue, Registry};
 use crate::segment::{Hot, Segment};
 use protocol::record::View;
-use reactor::{File, OpenOptions, fs, offload};
+use reactor::{File, OpenOptions, fs, offload, offload_bulk};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub async fn write_hot(
     path: PathBuf,
 ) -> io::Result<()> {
     let unfinished = unfinished(&path);
-    let file = offload("write a queue index", move || {
+    let file = offload_bulk("write a queue index", move || {
         encode_hot(&registry, newer, &segment, range, kind, &unfinished)
     })
     .await?;

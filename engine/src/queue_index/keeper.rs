@@ -13,7 +13,7 @@ use crate::key_index::follower::Follower;
 use crate::layout::Layout;
 use crate::segment::Segment;
 use crate::store::Store;
-use reactor::{Notify, fs, offload};
+use reactor::{Notify, fs, offload, offload_bulk};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::PathBuf;
@@ -240,7 +240,7 @@ impl Keeper {
         let retired: Vec<_> = cold.filter_map(|segment| segment.retire()).collect();
         if !retired.is_empty() {
             // Unmapping a gigabyte takes a while.
-            offload("unmap cold log segments", move || drop(retired)).await;
+            offload_bulk("unmap cold log segments", move || drop(retired)).await;
         }
     }
 }

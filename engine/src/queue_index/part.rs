@@ -22,6 +22,8 @@ pub const BLOCK_BYTES: usize = 4096;
 pub const BLOCK_ENTRIES: usize = 255;
 pub const BLOCK_CRC_AT: usize = BLOCK_ENTRIES * ENTRY_BYTES;
 const _: () = assert!(BLOCK_CRC_AT + 4 + 12 == BLOCK_BYTES);
+/// What a queue takes in the directory.
+pub const LISTED_BYTES: usize = 4 + 4 + 8;
 /// Blocks are handed on in pieces of this size.
 const PIECE_BYTES: usize = 64 * BLOCK_BYTES;
 /// A directory longer than this is damage: 4 million queues with long names fit.
@@ -256,31 +258,41 @@ impl Header {
     pub fn directory<'a>(
         &self,
         bytes: &'a [u8],
-        mut each: impl FnMut(Listed<'a>),
+        each: impl FnMut(Listed<'a>),
     ) -> Result<(), Damage> {
         let len = self.directory_bytes as usize;
-        let mut rest = bytes.get(..len).ok_or(Damage::Short)?;
-        if crc32c::crc32c(rest) != self.directory_crc {
+        let bytes = bytes.get(..len).ok_or(Damage::Short)?;
+        if crc32c::crc32c(bytes) != self.directory_crc {
             return Err(Damage::Directory);
         }
-        while !rest.is_empty() {
-            let topic_bytes = u16::from_le_bytes(take::<2>(&mut rest)?) as usize;
-            let (topic, after) = rest
-                .split_at_checked(topic_bytes)
-                .ok_or(Damage::Directory)?;
-            let topic = std::str::from_utf8(topic).map_err(|_| Damage::Directory)?;
-            rest = after;
-            for _ in 0..u32::from_le_bytes(take::<4>(&mut rest)?) {
-                each(Listed {
-                    topic,
-                    id: u32::from_le_bytes(take::<4>(&mut rest)?),
-                    entries: u32::from_le_bytes(take::<4>(&mut rest)?),
-                    first: u64::from_le_bytes(take::<8>(&mut rest)?),
-                });
-            }
-        }
-        Ok(())
+        listed(bytes, each)
     }
+}
+
+/// Names every queue of whole topics of a directory, in order. The bytes were compared with a checksum.
+pub fn listed<'a>(mut rest: &'a [u8], mut each: impl FnMut(Listed<'a>)) -> Result<(), Damage> {
+    while !rest.is_empty() {
+        let topic_bytes = u16::from_le_bytes(take::<2>(&mut rest)?) as usize;
+        let (topic, after) = rest
+            .split_at_checked(topic_bytes)
+            .ok_or(Damage::Directory)?;
+        let topic = std::str::from_utf8(topic).map_err(|_| Damage::Directory)?;
+        rest = after;
+        for _ in 0..u32::from_le_bytes(take::<4>(&mut rest)?) {
+            each(Listed {
+                topic,
+                id: u32::from_le_bytes(take::<4>(&mut rest)?),
+                entries: u32::from_le_bytes(take::<4>(&mut rest)?),
+                first: u64::from_le_bytes(take::<8>(&mut rest)?),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What a topic takes in the directory, besides its queues.
+pub fn topic_bytes(topic: &str) -> usize {
+    2 + topic.len() + 4
 }
 
 /// Which block the entry is in, and which entry of the block it is.
@@ -296,7 +308,12 @@ pub fn check_block(block: &[u8], number: u64) -> Result<&[[u8; ENTRY_BYTES]], Da
     if u32_at(block, BLOCK_CRC_AT) != block_crc(entries, number) {
         return Err(Damage::Block);
     }
-    Ok(entries.as_chunks().0)
+    Ok(entries_of(block))
+}
+
+/// The entries of a block that was checked.
+pub fn entries_of(block: &[u8]) -> &[[u8; ENTRY_BYTES]] {
+    block[..BLOCK_CRC_AT].as_chunks().0
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Damage> {

@@ -1,25 +1,23 @@
-//! The sealed index of a full segment: its directory in memory while it is in use, its entries read when asked.
+//! The sealed indexes of full segments: open for lookups, which is what cold reads need, or with the whole directory in
+//! memory, for those who go through all queues.
 //!
-//! Few of them are open at a time, the most recently used. All of this is on the way of cold reads only.
+//! Few of them are open at a time, the most recently used.
 
-use super::part::{
-    BLOCK_BYTES, BLOCK_ENTRIES, Damage, HEADER_BYTES, Header, Kind, block_of, check_block,
-};
-use super::{Entry, Place};
+use super::lookup::Lookup;
+use super::part::{Damage, HEADER_BYTES, Header, Kind};
 use crate::QueueNo;
 use crate::layout::Layout;
 use crate::queue::Registry;
-use reactor::{Buffer, File, OpenOptions, offload};
+use reactor::{File, OpenOptions, offload_bulk};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How much memory the directories of open indexes may take together. One is always kept.
-const DIRECTORIES_BYTES_MAX: usize = 16 << 20;
+/// How much memory open indexes of either kind may take together. One is always kept.
+const OPEN_BYTES_MAX: usize = 16 << 20;
 
-/// One sealed index, open.
+/// The directory of a sealed index.
 pub struct Sealed {
-    file: File,
     header: Header,
     /// Sorted by queue number.
     queues: Vec<SealedRun>,
@@ -28,12 +26,12 @@ pub struct Sealed {
 /// One queue in a sealed index.
 #[derive(Clone, Copy, Debug)]
 pub struct SealedRun {
-    queue: QueueNo,
+    pub(super) queue: QueueNo,
     pub entries: u32,
     /// Offset of the first entry; without entries, the queue's next offset.
     pub first: u64,
     /// Number of the first entry among all of the file.
-    place: u64,
+    pub(super) place: u64,
 }
 
 impl SealedRun {
@@ -63,11 +61,7 @@ impl Sealed {
             place += u64::from(listed.entries);
         })?;
         queues.sort_unstable_by_key(|run| run.queue);
-        Ok(Sealed {
-            file,
-            header,
-            queues,
-        })
+        Ok(Sealed { header, queues })
     }
 
     pub fn run(&self, queue: QueueNo) -> Option<SealedRun> {
@@ -86,40 +80,6 @@ impl Sealed {
     /// Every queue's first offset in the segment; its next one if it has none here.
     pub fn starts(&self) -> impl Iterator<Item = (QueueNo, u64)> {
         self.queues.iter().map(|run| (run.queue, run.first))
-    }
-
-    /// Up to `count` places from the one numbered `from` in the run. Reads whole blocks and checks them.
-    pub async fn places(&self, run: SealedRun, from: u32, count: u32) -> io::Result<Vec<Place>> {
-        assert!(from <= run.entries, "the caller looked at the run");
-        let count = u64::from(count.min(run.entries - from));
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let first = run.place + u64::from(from);
-        let (first_block, skip) = block_of(first);
-        let (last_block, _) = block_of(first + count - 1);
-        let len = (last_block - first_block + 1) as usize * BLOCK_BYTES;
-        let at = self.header.blocks_at() + first_block * BLOCK_BYTES as u64;
-        let buffer = Buffer::with_capacity(len);
-        let (read, buffer) = self.file.read_at(buffer, at, len).await;
-        if read? < len {
-            return Err(Damage::Short.into());
-        }
-        let head = &self.header.head;
-        let mut places = Vec::with_capacity(count as usize);
-        for (number, block) in (first_block..).zip(buffer.chunks_exact(BLOCK_BYTES)) {
-            let skip = if number == first_block { skip } else { 0 };
-            let missing = count as usize - places.len();
-            let entries = &check_block(block, number)?[skip..];
-            debug_assert!(skip < BLOCK_ENTRIES);
-            places.extend(
-                entries
-                    .iter()
-                    .take(missing)
-                    .map(|bytes| Place::of(Entry::decode(bytes), head.segment_base, head.base_ms)),
-            );
-        }
-        Ok(places)
     }
 
     fn memory_bytes(&self) -> usize {
@@ -161,60 +121,76 @@ pub fn read_directory(file: &File, header: &Header) -> io::Result<Vec<u8>> {
 pub struct SealedCache {
     layout: Arc<Layout>,
     registry: Arc<Registry>,
-    /// Most recently used last.
-    open: Mutex<Vec<(u64, Arc<Sealed>)>>,
+    directories: Recent<Sealed>,
+    lookups: Recent<Lookup>,
 }
+
+/// Of segments, the most recently used last.
+type Recent<T> = Mutex<Vec<(u64, Arc<T>)>>;
 
 impl SealedCache {
     pub fn new(layout: Arc<Layout>, registry: Arc<Registry>) -> SealedCache {
         SealedCache {
             layout,
             registry,
-            open: Mutex::new(Vec::new()),
+            directories: Mutex::default(),
+            lookups: Mutex::default(),
         }
     }
 
-    /// The sealed index of the segment at `base`.
+    /// The directory of the segment at `base`.
     pub async fn get(&self, base: u64) -> io::Result<Arc<Sealed>> {
-        if let Some(found) = self.find(base) {
+        if let Some(found) = find(&self.directories, base) {
             return Ok(found);
         }
         let (path, registry) = (self.layout.sealed(base), self.registry.clone());
-        let sealed = offload("open a sealed index", move || {
+        let sealed = offload_bulk("open a sealed index", move || {
             Sealed::open(&path, base, &registry)
-        })
-        .await?;
-        let sealed = Arc::new(sealed);
-        self.add(base, sealed.clone());
+        });
+        let sealed = Arc::new(sealed.await?);
+        add(&self.directories, base, &sealed, Sealed::memory_bytes);
         Ok(sealed)
+    }
+
+    /// The sealed index of the segment at `base`, for lookups.
+    pub async fn lookup(&self, base: u64) -> io::Result<Arc<Lookup>> {
+        if let Some(found) = find(&self.lookups, base) {
+            return Ok(found);
+        }
+        let path = self.layout.sealed(base);
+        let lookup = offload_bulk("open a sealed index", move || Lookup::open(&path, base));
+        let lookup = Arc::new(lookup.await?);
+        add(&self.lookups, base, &lookup, Lookup::memory_bytes);
+        Ok(lookup)
     }
 
     /// Forgets a segment's index: its file was replaced.
     pub fn forget(&self, base: u64) {
-        self.lock().retain(|(of, _)| *of != base);
+        lock(&self.directories).retain(|(of, _)| *of != base);
+        lock(&self.lookups).retain(|(of, _)| *of != base);
     }
+}
 
-    fn find(&self, base: u64) -> Option<Arc<Sealed>> {
-        let mut open = self.lock();
-        let at = open.iter().position(|(of, _)| *of == base)?;
-        let found = open.remove(at);
-        let sealed = found.1.clone();
-        open.push(found);
-        Some(sealed)
-    }
+fn find<T>(open: &Recent<T>, base: u64) -> Option<Arc<T>> {
+    let mut open = lock(open);
+    let at = open.iter().position(|(of, _)| *of == base)?;
+    let found = open.remove(at);
+    let sealed = found.1.clone();
+    open.push(found);
+    Some(sealed)
+}
 
-    fn add(&self, base: u64, sealed: Arc<Sealed>) {
-        let mut open = self.lock();
-        open.retain(|(of, _)| *of != base);
-        open.push((base, sealed));
-        let mut bytes: usize = open.iter().map(|(_, sealed)| sealed.memory_bytes()).sum();
-        while bytes > DIRECTORIES_BYTES_MAX && open.len() > 1 {
-            bytes -= open.remove(0).1.memory_bytes();
-        }
+fn add<T>(open: &Recent<T>, base: u64, added: &Arc<T>, bytes_of: impl Fn(&T) -> usize) {
+    let mut open = lock(open);
+    open.retain(|(of, _)| *of != base);
+    open.push((base, added.clone()));
+    let mut bytes: usize = open.iter().map(|(_, sealed)| bytes_of(sealed)).sum();
+    while bytes > OPEN_BYTES_MAX && open.len() > 1 {
+        bytes -= bytes_of(&open.remove(0).1);
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Arc<Sealed>)>> {
-        // The list is whole between any two statements above.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(open: &Recent<T>) -> MutexGuard<'_, Vec<(u64, Arc<T>)>> {
+    // The list is whole between any two statements above.
+    open.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,20 +7,24 @@
 //! ```
 //!
 //! What is durable and no longer hot is read past the page cache, so that a reader of old messages takes nothing from it.
-//! The cache is bounded, the oldest block goes first, and its memory is used again. It is locked only to look up or
-//! to add, never across a read.
+//! The cache is bounded, the oldest block goes first, and its memory is used again (`kept`). It is locked only to look up
+//! or to add, never across a read.
+
+mod ahead;
+mod kept;
+mod unreadable;
 
 use crate::commit_log::CommitLog;
 use crate::config::Config;
 use crate::segment::{Medium, Segment};
 use crate::segments::List;
 use crate::window::Window;
-use reactor::mailbox::{Answer, Reply, oneshot};
+use kept::{Found, Kept};
 use reactor::{Buffer, File};
-use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use unreadable::Unreadable;
 
 /// What is read at once.
 pub const BLOCK_BYTES: u64 = 256 << 10;
@@ -28,37 +32,15 @@ pub const BLOCK_BYTES: u64 = 256 << 10;
 const PAGE_BYTES: u64 = 4096;
 /// Fewer wanted bytes in a block do not justify reading all of it.
 pub const DENSE_BYTES: u64 = BLOCK_BYTES / 64;
-/// So many blocks are read ahead of one reader.
-const AHEAD_BLOCKS: u64 = 8;
-/// Bytes that are read ahead at one time, for all readers: the disk has other work.
-const AHEAD_BYTES_MAX: usize = 8 << 20;
-/// Buffers without a block that are kept.
-const FREE_BUFFERS_MAX: usize = 32;
 
 /// Recently read blocks. Shared by all cores, on the cold way only.
 pub struct BlockCache {
     blocks_max: usize,
     /// How much of the log's tail the page cache is for.
     hot_bytes: u64,
-    state: Mutex<State>,
-    ahead_bytes: AtomicUsize,
-}
-
-#[derive(Default)]
-struct State {
-    /// By the log offset they start at.
-    slots: BTreeMap<u64, Slot>,
-    /// Those that are here, oldest first.
-    order: VecDeque<u64>,
-    /// Not cached any more, perhaps still being sent.
-    leaving: Vec<Arc<Buffer>>,
-    free: Vec<Buffer>,
-}
-
-enum Slot {
-    Here(Arc<Buffer>),
-    /// On its way, with those who wait for it.
-    Loading(Vec<Reply<Arc<Buffer>>>),
+    kept: Mutex<Kept>,
+    ahead: ahead::Budget,
+    unreadable: Unreadable,
 }
 
 /// Some of the log in memory, from the log offset `from` on.
@@ -77,13 +59,6 @@ impl Extent {
     pub fn bytes_from(&self, log_offset: u64) -> &[u8] {
         &self.buffer[(log_offset - self.from) as usize..]
     }
-}
-
-/// What a reader of a block has to do.
-enum Found {
-    Here(Arc<Buffer>),
-    Wait(Answer<Arc<Buffer>>),
-    Load(Buffer),
 }
 
 /// A block of a segment.
@@ -105,11 +80,13 @@ impl Block {
 
 impl BlockCache {
     pub fn new(config: &Config) -> BlockCache {
+        let blocks_max = config.cold_cache_bytes / BLOCK_BYTES as usize;
         BlockCache {
-            blocks_max: config.cold_cache_bytes / BLOCK_BYTES as usize,
+            blocks_max,
             hot_bytes: config.hot_bytes,
-            state: Mutex::default(),
-            ahead_bytes: AtomicUsize::new(0),
+            kept: Mutex::new(Kept::new(blocks_max)),
+            ahead: ahead::Budget::default(),
+            unreadable: Unreadable::default(),
         }
     }
 
@@ -153,7 +130,7 @@ impl BlockCache {
                 buffer,
             });
         }
-        if let Some(Slot::Here(buffer)) = self.lock().slots.get(&block.from) {
+        if let Some(buffer) = self.lock().here(block.from) {
             return Ok(Extent {
                 from: block.from,
                 buffer: buffer.clone(),
@@ -174,17 +151,23 @@ impl BlockCache {
 
     /// Whether the block with the byte at `log_offset` is here or on its way.
     pub fn is_near(&self, list: &List, log_offset: u64) -> bool {
-        let Some((_, segment)) = list.containing(log_offset) else {
-            return false;
-        };
-        let block = Block::at(segment, log_offset);
-        self.lock().slots.contains_key(&block.from)
+        self.near(list, log_offset).1
     }
 
-    /// Where the block with the byte at `log_offset` ends.
-    pub fn block_end(&self, list: &List, log_offset: u64) -> u64 {
-        list.containing(log_offset)
-            .map_or(u64::MAX, |(_, segment)| Block::at(segment, log_offset).end)
+    /// The bytes of the block with the byte at `log_offset`, and whether it is here or on its way.
+    pub fn near(&self, list: &List, log_offset: u64) -> (Range<u64>, bool) {
+        let Some((_, segment)) = list.containing(log_offset) else {
+            return (log_offset..u64::MAX, false);
+        };
+        let block = Block::at(segment, log_offset);
+        (block.from..block.end, self.lock().is_near(block.from))
+    }
+
+    /// The bytes of the block with the byte at `log_offset`.
+    pub fn block_range(&self, list: &List, log_offset: u64) -> Range<u64> {
+        let found = list.containing(log_offset);
+        let block = found.map(|(_, segment)| Block::at(segment, log_offset));
+        block.map_or(log_offset..u64::MAX, |block| block.from..block.end)
     }
 
     /// What was read of these bytes was not what it should be: it is read again.
@@ -194,11 +177,7 @@ impl BlockCache {
             && at < end
         {
             let block = Block::at(segment, at);
-            let mut state = self.lock();
-            if matches!(state.slots.get(&block.from), Some(Slot::Here(_))) {
-                state.slots.remove(&block.from);
-                state.order.retain(|of| *of != block.from);
-            }
+            self.lock().forget(block.from);
             at = block.end;
         }
     }
@@ -217,7 +196,7 @@ impl BlockCache {
         cold_to: u64,
     ) -> io::Result<Arc<Buffer>> {
         loop {
-            let buffer = match self.enter(block) {
+            let buffer = match self.enter(block.from) {
                 Found::Here(buffer) => return Ok(buffer),
                 Found::Wait(answer) => match answer.await {
                     Some(buffer) => return Ok(buffer),
@@ -234,96 +213,22 @@ impl BlockCache {
         }
     }
 
-    /// Starts reads of the blocks behind `block`, up to `below`, if somebody goes through the log in order.
-    fn read_ahead(self: &Arc<Self>, list: &Arc<List>, block: Block, below: u64, cold_to: u64) {
-        let before = block.from.checked_sub(1);
-        if before.is_none_or(|before| !self.is_near(list, before)) {
-            return;
-        }
-        let blocks = AHEAD_BLOCKS.min(self.blocks_max as u64 / 4);
-        let mut at = block.end;
-        for _ in 0..blocks {
-            let Some((number, segment)) = list.containing(at) else {
-                return;
-            };
-            let next = Block::at(segment, at);
-            if next.end > below {
-                return;
-            }
-            at = next.end;
-            if self.lock().slots.contains_key(&next.from) {
-                continue;
-            }
-            let Some(permit) = Permit::take(self, (next.end - next.from) as usize) else {
-                return;
-            };
-            let list = list.clone();
-            reactor::spawn("read ahead", async move {
-                let segment = &list.items()[number];
-                // Who needs the block reads it again and is told.
-                let _ = permit.cache.load(segment, next, cold_to).await;
-            });
-        }
+    pub fn unreadable(&self) -> &Unreadable {
+        &self.unreadable
     }
 
-    fn enter(&self, block: Block) -> Found {
-        let mut state = self.lock();
-        match state.slots.get_mut(&block.from) {
-            Some(Slot::Here(buffer)) => Found::Here(buffer.clone()),
-            Some(Slot::Loading(waiting)) => {
-                let (reply, answer) = oneshot();
-                waiting.push(reply);
-                Found::Wait(answer)
-            }
-            None => {
-                state.slots.insert(block.from, Slot::Loading(Vec::new()));
-                Found::Load(state.buffer((block.end - block.from) as usize))
-            }
-        }
+    /// Whether further answers should take copies: too much memory waits for peers that do not take theirs.
+    pub fn is_pinned(&self) -> bool {
+        self.lock().is_pinned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Whole between any two statements of a method below.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Adds a block that was on its way; the oldest makes room.
-    fn add(&mut self, block: u64, buffer: &Arc<Buffer>, blocks_max: usize) {
-        let here = Slot::Here(buffer.clone());
-        let was = self.slots.insert(block, here);
-        self.order.push_back(block);
-        if self.order.len() > blocks_max
-            && let Some(oldest) = self.order.pop_front()
-            && let Some(Slot::Here(buffer)) = self.slots.remove(&oldest)
-        {
-            self.leaving.push(buffer);
-        }
-        if let Some(Slot::Loading(waiting)) = was {
-            waiting
-                .into_iter()
-                .for_each(|reply| reply.send(buffer.clone()));
-        }
+    fn enter(&self, block: u64) -> Found {
+        self.lock().enter(block)
     }
 
-    fn buffer(&mut self, len: usize) -> Buffer {
-        if len as u64 != BLOCK_BYTES {
-            return Buffer::with_capacity(len);
-        }
-        for buffer in std::mem::take(&mut self.leaving) {
-            match Arc::try_unwrap(buffer) {
-                Ok(buffer) if self.free.len() < FREE_BUFFERS_MAX => self.free.push(buffer),
-                Ok(_) => {}
-                Err(buffer) => self.leaving.push(buffer),
-            }
-        }
-        // A segment's last block may be shorter.
-        let is_whole = |buffer: &Buffer| buffer.capacity() >= len;
-        self.free
-            .pop()
-            .filter(is_whole)
-            .unwrap_or_else(|| Buffer::with_capacity(len))
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // Whole between any two statements of its methods.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -336,43 +241,14 @@ struct Loading<'a> {
 impl Loading<'_> {
     fn done(self, buffer: Buffer) -> Arc<Buffer> {
         let buffer = Arc::new(buffer);
-        let blocks_max = self.cache.blocks_max;
-        self.cache.lock().add(self.block, &buffer, blocks_max);
+        self.cache.lock().add(self.block, &buffer);
         buffer
     }
 }
 
 impl Drop for Loading<'_> {
     fn drop(&mut self) {
-        let mut state = self.cache.lock();
-        if matches!(state.slots.get(&self.block), Some(Slot::Loading(_))) {
-            state.slots.remove(&self.block);
-        }
-    }
-}
-
-/// Bytes of the budget for reading ahead.
-struct Permit {
-    cache: Arc<BlockCache>,
-    bytes: usize,
-}
-
-impl Permit {
-    fn take(cache: &Arc<BlockCache>, bytes: usize) -> Option<Permit> {
-        let taken = cache.ahead_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let permit = Permit {
-            cache: cache.clone(),
-            bytes,
-        };
-        (taken + bytes <= AHEAD_BYTES_MAX).then_some(permit)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.cache
-            .ahead_bytes
-            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.cache.lock().gave_up(self.block);
     }
 }
 

@@ -6,13 +6,12 @@
 use super::{Accept, Cold, Pick, Picker, Read, find_hot, outside};
 use crate::queue::Queue;
 use crate::queue_index::Place;
-use crate::queue_index::sealed::Sealed;
 use crate::recovery;
 use crate::segments::List;
 use crate::store::Store;
 use crate::{LogOffset, QueueOffset};
 use protocol::record::{self, View};
-use reactor::Gather;
+use reactor::{Gather, is_of_medium};
 use std::io;
 use std::sync::Arc;
 
@@ -63,7 +62,7 @@ impl Store {
         }
         let tail = self.written().0.saturating_sub(self.config().hot_bytes);
         let mut picker = Picker::new(&cold.limits, cold.offset);
-        let mut wanted = Vec::new();
+        let (mut wanted, mut offsets) = (Vec::new(), Vec::new());
         let mut step = STEP_ENTRIES;
         'picking: while picker.next < max && picker.may_scan() {
             let places = match self.places(queue, picker.next, step).await? {
@@ -80,22 +79,36 @@ impl Store {
                 "below the queue's end there is an entry"
             );
             let list = self.log().segments().load();
+            let (mut near, mut is_near) = (0..0, false);
             for place in &places {
                 let at = place.log_offset.0;
+                if !near.contains(&at) {
+                    (near, is_near) = self.blocks().near(&list, at);
+                }
                 // After a restart the tail comes from the disk, but it is still the tail. What was read ahead is in
                 // memory as it would be in RocketMQ's page cache.
-                let in_memory = at >= tail || self.blocks().is_near(&list, at);
+                let in_memory = at >= tail || is_near;
+                let offset = picker.next;
                 match picker.offer(place.bytes, place.tag_hash, in_memory, &mut accept) {
                     Pick::Full => break 'picking,
                     Pick::Skip => {}
-                    Pick::Take => wanted.push(*place),
+                    Pick::Take => {
+                        wanted.push(*place);
+                        offsets.push(offset);
+                    }
                 }
             }
             step = (2 * step).min(STEP_ENTRIES_MAX);
         }
-        for left_out in self.gather(&wanted, into).await? {
+        let gathered = self.gather(&wanted, into).await?;
+        let mut missing = gathered.left_out;
+        if let Some(number) = gathered.ends_at {
+            picker.next = offsets[number];
+            missing.extend(&wanted[number..]);
+        }
+        for place in missing {
             picker.messages -= 1;
-            picker.bytes -= u64::from(left_out.bytes);
+            picker.bytes -= u64::from(place.bytes);
         }
         Ok(picker.outcome())
     }
@@ -170,8 +183,8 @@ impl Store {
         }
     }
 
-    /// Finds the segment by binary search over the queue's next offsets. `looked_at` says which segment's index
-    /// was the last to be read.
+    /// Finds the segment over the queue's next offsets: where it was the last time, then in growing steps from there, then
+    /// by halves. `looked_at` says which segment's index was the last to be read.
     async fn sealed_places(
         &self,
         list: &List,
@@ -181,29 +194,34 @@ impl Store {
         looked_at: &mut usize,
     ) -> io::Result<Places> {
         let first_number = list.first_number();
-        if let Some(hint) = queue.cold_hint().checked_sub(first_number)
-            && let Some(segment) = list.items().get(hint)
-            && segment.hot().is_none()
-        {
-            *looked_at = hint;
-            let sealed = self.sealed().get(segment.base()).await?;
-            if let Some(places) = in_sealed(&sealed, queue, offset, count).await? {
-                return Ok(Places::Found(places));
-            }
-        }
-        let cold = list
-            .items()
-            .partition_point(|segment| segment.hot().is_none());
+        let items = list.items();
+        let cold = items.partition_point(|segment| segment.hot().is_none());
         let (mut low, mut high) = (0, cold);
+        let hint = queue.cold_hint().checked_sub(first_number);
+        let mut step = 1;
+        // A reader in order finds it at the first try, and at a segment's border at the second.
+        let mut probe = hint.filter(|hint| *hint < cold);
         while low < high {
-            let middle = low + (high - low) / 2;
-            *looked_at = middle;
-            let sealed = self.sealed().get(list.items()[middle].base()).await?;
-            let next = sealed.run(queue.no()).map_or(0, |run| run.next());
-            if next > offset {
-                high = middle;
-            } else {
-                low = middle + 1;
+            let at = probe.take().unwrap_or(low + (high - low) / 2);
+            *looked_at = at;
+            let sealed = self.sealed().lookup(items[at].base()).await?;
+            let run = sealed.run(queue).await?;
+            if run.is_none_or(|run| run.next() <= offset) {
+                low = at + 1;
+                if hint.is_some_and(|hint| at >= hint && step > 0) && at + step < high {
+                    probe = Some(at + step);
+                    step *= 2;
+                }
+                continue;
+            }
+            step = 0;
+            high = at;
+            if let Some(run) = run
+                && (run.first..run.next()).contains(&offset)
+            {
+                queue.set_cold_hint(first_number + at);
+                let from = (offset - run.first) as u32;
+                return Ok(Places::Found(sealed.places(run, from, count).await?));
             }
         }
         if low == cold {
@@ -211,19 +229,10 @@ impl Store {
             return Ok(Places::Starts(first_hot(list, queue, offset)));
         }
         *looked_at = low;
-        let sealed = self.sealed().get(list.items()[low].base()).await?;
-        match in_sealed(&sealed, queue, offset, count).await? {
-            Some(places) => {
-                queue.set_cold_hint(first_number + low);
-                Ok(Places::Found(places))
-            }
-            None => {
-                let run = sealed
-                    .run(queue.no())
-                    .expect("its next offset was looked at");
-                Ok(Places::Starts(run.first))
-            }
-        }
+        let sealed = self.sealed().lookup(items[low].base()).await?;
+        let run = sealed.run(queue).await?;
+        let run = run.expect("its next offset was looked at");
+        Ok(Places::Starts(run.first))
     }
 
     /// A copy of `len` bytes of the log.
@@ -273,27 +282,13 @@ fn first_hot(list: &List, queue: &Queue, offset: u64) -> u64 {
         .unwrap_or(offset + 1)
 }
 
-async fn in_sealed(
-    sealed: &Sealed,
-    queue: &Queue,
-    offset: u64,
-    count: u32,
-) -> io::Result<Option<Vec<Place>>> {
-    let Some(run) = sealed.run(queue.no()) else {
-        return Ok(None);
-    };
-    if !(run.first..run.next()).contains(&offset) {
-        return Ok(None);
-    }
-    let from = (offset - run.first) as u32;
-    Ok(Some(sealed.places(run, from, count).await?))
-}
-
+/// Of an index: it can be made again from the log.
 fn is_damage(error: &io::Error) -> bool {
-    matches!(
+    let is_bad = matches!(
         error.kind(),
         io::ErrorKind::InvalidData | io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
-    )
+    );
+    is_bad || is_of_medium(error)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {

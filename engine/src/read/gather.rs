@@ -1,15 +1,17 @@
 //! From places to slices of cold records: everything that has to be read is asked for at once, and nothing is handed on
 //! that is not, byte for byte, what was stored.
 
-use super::add_slice;
 use super::blocks::{BLOCK_BYTES, DENSE_BYTES, Extent};
+use super::prefetch::prefetch;
+use super::{add_slice, copy_slice};
 use crate::queue_index::Place;
 use crate::segments::List;
 use crate::store::Store;
 use protocol::record::View;
-use reactor::{Gather, Slice, Source};
+use reactor::{Gather, Slice, Source, is_of_medium};
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -17,50 +19,76 @@ use std::task::Poll;
 /// Reads of one answer that are in flight at one time.
 const READS_MAX: usize = 32;
 
+/// Other places of a segment that are tried when one cannot be read.
+const ELSEWHERE_MAX: usize = 4;
+
+/// What one answer's records are made of.
+struct Reading {
+    list: Arc<List>,
+    known: Vec<Known>,
+    /// Blocks that could not be read as a whole. What is wanted of them is read by itself.
+    broken: Vec<Range<u64>>,
+    /// Records are copied: too much memory waits already for peers that do not take what they asked for.
+    copies: bool,
+}
+
+/// What became of the places.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// Damaged, or on a bad sector: not among what was gathered, and nobody will ever read them again.
+    pub left_out: Vec<Place>,
+    /// The number of the first that cannot be read now, behind some that can. Neither it nor what follows was gathered.
+    pub ends_at: Option<usize>,
+}
+
 /// The memory records are in, and where it is among the gather's sources once one of them is used.
 type Known = (Extent, Option<usize>);
 
 impl Store {
-    /// Adds the records at `places` to `into`, in order. Returns the places of those that are damaged on the disk,
-    /// which are left out: nobody will ever read them again.
-    pub(super) async fn gather(
-        &self,
-        places: &[Place],
-        into: &mut Gather,
-    ) -> io::Result<Vec<Place>> {
-        let list = self.log().segments().load_full();
-        let mut known = self.read_all(&list, places).await?;
-        let mut left_out = Vec::new();
+    /// Adds the records at `places` to `into`, in order.
+    pub(super) async fn gather(&self, places: &[Place], into: &mut Gather) -> io::Result<Gathered> {
+        let mut reading = Reading {
+            list: self.log().segments().load_full(),
+            known: Vec::new(),
+            broken: Vec::new(),
+            copies: self.blocks().is_pinned(),
+        };
+        self.read_all(&mut reading, places).await?;
+        let mut gathered = Gathered::default();
         for (number, place) in places.iter().enumerate() {
-            let before = (into.slices.len(), into.slices.last().copied());
-            self.add_record(&list, &places[number..], &mut known, into)
-                .await?;
-            if is_record(&known, place) {
-                continue;
+            if let Some(next) = places.get(number + 1) {
+                reading.prefetch(next);
             }
-            take_back(into, before);
-            // What is wrong may have been the reading.
-            let at = place.log_offset.0;
-            let end = at + u64::from(place.bytes);
-            self.blocks().forget(&list, at, end);
-            known.retain(|(extent, _)| extent.end() <= at || extent.from >= end);
-            self.add_record(&list, &places[number..], &mut known, into)
-                .await?;
-            if !is_record(&known, place) {
-                tracing::error!(
-                    log_offset = at,
-                    bytes = place.bytes,
+            let (log_offset, bytes) = (place.log_offset.0, place.bytes);
+            match self.add(&mut reading, &places[number..], into).await {
+                Ok(true) => continue,
+                Ok(false) => tracing::error!(
+                    log_offset,
+                    bytes,
                     "the disk does not hold the message it was given: the message is lost"
-                );
-                take_back(into, before);
-                left_out.push(*place);
+                ),
+                Err(error) if is_of_medium(&error) => {
+                    let for_long = self.blocks().unreadable().has_been_for_long(log_offset);
+                    if for_long && self.is_readable_elsewhere(&reading.list, log_offset).await {
+                        tracing::error!(log_offset, bytes, %error, "a message cannot be read: it is passed over");
+                    } else if number > gathered.left_out.len() {
+                        gathered.ends_at = Some(number);
+                        return Ok(gathered);
+                    } else {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
             }
+            gathered.left_out.push(*place);
         }
-        Ok(left_out)
+        Ok(gathered)
     }
 
     /// Reads what is wanted of each block, side by side.
-    async fn read_all(&self, list: &Arc<List>, places: &[Place]) -> io::Result<Vec<Known>> {
+    async fn read_all(&self, reading: &mut Reading, places: &[Place]) -> io::Result<()> {
+        let list = &reading.list;
+        let (log, blocks) = (self.log(), self.blocks());
         let mut reads = Vec::new();
         let mut planned_to = 0;
         for (number, place) in places.iter().enumerate() {
@@ -73,85 +101,186 @@ impl Store {
                 continue;
             }
             let dense = wanted_after(&places[number..], from);
+            let block = blocks.block_range(list, from);
             planned_to = match dense >= DENSE_BYTES {
-                true => self.blocks().block_end(list, from),
+                true => block.end,
                 false => end,
             };
-            let (log, blocks) = (self.log(), self.blocks());
-            reads.push(Box::pin(blocks.read(log, list, from, end - from, dense)));
+            reads.push(Box::pin(async move {
+                let read = blocks.read(log, list, from, end - from, dense).await;
+                read.map_err(|error| (block, error))
+            }));
         }
-        let extents = all(reads).await.into_iter();
-        extents.map(|extent| Ok((extent?, None))).collect()
+        for read in all(reads).await {
+            match read {
+                Ok(extent) => reading.known.push((extent, None)),
+                Err((block, error)) if is_of_medium(&error) => reading.broken.push(block),
+                Err((_, error)) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
-    /// Adds the first of `places`.
+    /// Adds the first of `places`. False: what the disk has there is something else, also when it is read again.
+    async fn add(
+        &self,
+        reading: &mut Reading,
+        places: &[Place],
+        into: &mut Gather,
+    ) -> io::Result<bool> {
+        let before = Mark::of(into);
+        let at = places[0].log_offset.0;
+        let end = at + u64::from(places[0].bytes);
+        for is_second_try in [false, true] {
+            if is_second_try {
+                // What was wrong may have been the reading.
+                self.blocks().forget(&reading.list, at, end);
+                let is_apart = |extent: &Extent| extent.end() <= at || extent.from >= end;
+                reading.known.retain(|(extent, _)| is_apart(extent));
+            }
+            let added = self.add_record(reading, places, into).await;
+            if added.is_ok() && reading.is_record(&places[0]) {
+                return Ok(true);
+            }
+            before.go_back(into);
+            added?;
+        }
+        Ok(false)
+    }
+
+    /// Adds the first of `places`, whatever is there.
     async fn add_record(
         &self,
-        list: &Arc<List>,
+        reading: &mut Reading,
         places: &[Place],
-        known: &mut Vec<Known>,
         into: &mut Gather,
     ) -> io::Result<()> {
         let (mut at, bytes) = (places[0].log_offset.0, u64::from(places[0].bytes));
         let end = at + bytes;
         while at < end {
-            let number = match find(known, at) {
+            let number = match find(&reading.known, at) {
                 Some(number) => number,
                 None => {
-                    let dense = wanted_after(places, at);
-                    let blocks = self.blocks();
-                    let extent = blocks.read(self.log(), list, at, end - at, dense).await?;
-                    known.push((extent, None));
-                    known.len() - 1
+                    let is_broken = reading.broken.iter().any(|block| block.contains(&at));
+                    let dense = match is_broken {
+                        true => 0,
+                        false => wanted_after(places, at),
+                    };
+                    let (log, list) = (self.log(), &reading.list);
+                    let read = self.blocks().read(log, list, at, end - at, dense).await;
+                    match read {
+                        Err(error) if !is_broken && is_of_medium(&error) => {
+                            let block = self.blocks().block_range(list, at);
+                            reading.broken.push(block);
+                            continue;
+                        }
+                        read => reading.known.push((read?, None)),
+                    }
+                    reading.known.len() - 1
                 }
             };
-            let (extent, source) = &mut known[number];
+            let (extent, source) = &mut reading.known[number];
+            let missing = (end - at) as usize;
+            let bytes = extent.bytes_from(at);
+            let bytes = &bytes[..bytes.len().min(missing)];
             let source = *source.get_or_insert_with(|| {
-                into.sources.push(Source::Buffer(extent.buffer.clone()));
+                into.sources.push(match reading.copies {
+                    true => Source::Copied,
+                    false => Source::Buffer(extent.buffer.clone()),
+                });
                 into.sources.len() - 1
             });
-            let len = extent.bytes_from(at).len().min((end - at) as usize);
-            add_slice(into, source, at - extent.from, len as u32);
-            at += len as u64;
+            match reading.copies {
+                true => copy_slice(into, source, bytes),
+                false => add_slice(into, source, at - extent.from, bytes.len() as u32),
+            }
+            at += bytes.len() as u64;
         }
         Ok(())
+    }
+
+    /// Whether the segment of a record that cannot be read is readable elsewhere: then it is a sector that is bad, not the
+    /// disk that is gone.
+    async fn is_readable_elsewhere(&self, list: &Arc<List>, log_offset: u64) -> bool {
+        let block = self.blocks().block_range(list, log_offset);
+        let Some((_, segment)) = list.containing(log_offset) else {
+            return false;
+        };
+        let blocks =
+            (segment.base()..self.written().0.min(segment.end())).step_by(BLOCK_BYTES as usize);
+        for elsewhere in blocks.filter(|at| *at != block.start).take(ELSEWHERE_MAX) {
+            let read = self.blocks().read(self.log(), list, elsewhere, 1, 0);
+            if read.await.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Reading {
+    /// Has the record's bytes brought nearer while another is being looked at.
+    fn prefetch(&self, place: &Place) {
+        let at = place.log_offset.0;
+        if let Some(number) = find(&self.known, at) {
+            let bytes = self.known[number].0.bytes_from(at);
+            prefetch(&bytes[..bytes.len().min(place.bytes as usize)]);
+        }
+    }
+
+    /// Whether what was read for a place is the record that was stored there.
+    fn is_record(&self, place: &Place) -> bool {
+        let (at, len) = (place.log_offset.0, place.bytes as usize);
+        let is_whole = |bytes: &[u8]| {
+            View::parse(bytes).is_ok_and(|view| {
+                view.bytes.len() == len && view.log_offset == at && view.check_body().is_ok()
+            })
+        };
+        let mut copy = Vec::new();
+        while copy.len() < len {
+            let from = at + copy.len() as u64;
+            let Some(number) = find(&self.known, from) else {
+                return false;
+            };
+            let bytes = self.known[number].0.bytes_from(from);
+            if copy.is_empty() && bytes.len() >= len {
+                return is_whole(&bytes[..len]);
+            }
+            copy.extend_from_slice(&bytes[..bytes.len().min(len - copy.len())]);
+        }
+        is_whole(&copy)
+    }
+}
+
+/// A gather as it was before something was added that must not stay.
+struct Mark {
+    slices: usize,
+    /// It may have become longer.
+    last: Option<Slice>,
+    copied: usize,
+}
+
+impl Mark {
+    fn of(gather: &Gather) -> Mark {
+        Mark {
+            slices: gather.slices.len(),
+            last: gather.slices.last().copied(),
+            copied: gather.copied.len(),
+        }
+    }
+
+    fn go_back(&self, gather: &mut Gather) {
+        gather.slices.truncate(self.slices);
+        gather.copied.truncate(self.copied);
+        if let (Some(slice), Some(last)) = (gather.slices.last_mut(), self.last) {
+            *slice = last;
+        }
     }
 }
 
 fn find(known: &[Known], at: u64) -> Option<usize> {
     let holds = |(extent, _): &Known| (extent.from..extent.end()).contains(&at);
     known.iter().rposition(holds)
-}
-
-/// Whether what was read for a place is the record that was stored there.
-fn is_record(known: &[Known], place: &Place) -> bool {
-    let (at, len) = (place.log_offset.0, place.bytes as usize);
-    let is_whole = |bytes: &[u8]| {
-        View::parse(bytes).is_ok_and(|view| {
-            view.bytes.len() == len && view.log_offset == at && view.check_body().is_ok()
-        })
-    };
-    let mut copy = Vec::new();
-    while copy.len() < len {
-        let from = at + copy.len() as u64;
-        let Some(number) = find(known, from) else {
-            return false;
-        };
-        let bytes = known[number].0.bytes_from(from);
-        if copy.is_empty() && bytes.len() >= len {
-            return is_whole(&bytes[..len]);
-        }
-        copy.extend_from_slice(&bytes[..bytes.len().min(len - copy.len())]);
-    }
-    is_whole(&copy)
-}
-
-/// Removes the slices that were added since; the last one before may have become longer.
-fn take_back(into: &mut Gather, (count, last): (usize, Option<Slice>)) {
-    into.slices.truncate(count);
-    if let (Some(slice), Some(last)) = (into.slices.last_mut(), last) {
-        *slice = last;
-    }
 }
 
 /// How many bytes of the block that begins at or before `at` the coming places want.

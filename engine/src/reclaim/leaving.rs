@@ -6,7 +6,7 @@
 
 use super::remove;
 use crate::segment::{Hot, Segment};
-use reactor::{Instant, Notify, offload};
+use reactor::{Instant, Notify, offload_bulk};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ impl Leaving {
             let ended = match is_free {
                 true => {
                     if let Some(held) = gone.held {
-                        offload("unmap an old log file", move || drop(held)).await;
+                        offload_bulk("unmap an old log file", move || drop(held)).await;
                     }
                     remove::give_back(path, &self.current_bytes, &bytes_per_second).await
                 }

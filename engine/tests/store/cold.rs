@@ -2,8 +2,11 @@
 
 use super::support::*;
 use engine::{Config, QueueOffset, Read, ReadLimits};
-use reactor::{File, Gather, OpenOptions};
+use reactor::sim::{Faults, World};
+use reactor::{Buffer, File, Gather, OpenOptions};
+use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
 
 /// Segments of several blocks, and nothing stays hot that need not.
 fn config(root: &Path) -> Config {
@@ -122,6 +125,136 @@ fn a_message_damaged_on_the_disk_is_left_out_and_the_rest_is_served() {
         let at = engine::LogOffset(message.log_offset);
         let record = broker.store.record_at(at).await.expect("the disk reads");
         assert!(record.is_none(), "nobody is shown it");
+        broker.close().await;
+    });
+}
+
+/// What a consumer gets that tries again a while later when it is refused.
+async fn consume(broker: &Broker, end: u64) -> Vec<u64> {
+    let queue = broker.store.find_queue("t", 0).expect("sent to");
+    let (limits, mut offset) = (ReadLimits::default(), QueueOffset(0));
+    let (mut seen, mut refusals) = (Vec::new(), 0);
+    while offset.0 < end {
+        let mut gather = Gather::default();
+        let cold = match broker
+            .store
+            .read(&queue, offset, &limits, |_| true, &mut gather)
+        {
+            Read::Cold(cold) => broker.store.fetch(cold, |_| true, &mut gather).await,
+            hot => Ok(hot),
+        };
+        match cold {
+            Ok(Read::Found(found)) => {
+                let read = parse(&gather);
+                assert_eq!(read.len() as u32, found.messages);
+                seen.extend(read.into_iter().map(|(offset, _)| offset));
+                assert!(seen.last().is_some_and(|last| *last < found.next.0));
+                offset = found.next;
+            }
+            Ok(Read::NoneMatched { next }) => offset = next,
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => {
+                refusals += 1;
+                assert!(
+                    refusals < 1_000,
+                    "it gets past {offset:?} some day: {error}"
+                );
+                reactor::sleep(Duration::from_secs(3)).await;
+            }
+        }
+    }
+    seen
+}
+
+#[test]
+fn a_bad_sector_withholds_only_the_messages_in_it() {
+    let mut withheld = 0;
+    for seed in 0..5 {
+        let mut world = World::new(seed);
+        let node = world.node("broker", Ipv4Addr::new(10, 0, 0, 1));
+        let root = Path::new("/store");
+        let broker = world.block_on(node, async move {
+            let broker = filled(config(root), 2_000).await;
+            let sent = broker.close().await;
+            Broker::reopen(config(root), sent).await
+        });
+        world.set_faults(Faults {
+            bad_page_ppm: 5_000,
+            ..Faults::default()
+        });
+        withheld += world.block_on(node, async move {
+            // What lies before the last segments is read from the disk.
+            let end = 1_500;
+            let seen = consume(&broker, end).await;
+            let messages = &broker.sent.queues[&("t".to_owned(), 0)];
+            let mut withheld = 0;
+            for (offset, message) in (0..end).zip(messages) {
+                if seen.binary_search(&offset).is_err() {
+                    assert!(
+                        !is_readable(root, message).await,
+                        "message {offset} was withheld"
+                    );
+                    withheld += 1;
+                }
+            }
+            withheld
+        });
+    }
+    assert!(withheld > 0, "some messages are on bad pages");
+}
+
+/// Whether the disk has all of the pages a message lies in.
+async fn is_readable(root: &Path, message: &Message) -> bool {
+    let segment_bytes = config(root).segment_bytes;
+    let base = message.log_offset / segment_bytes * segment_bytes;
+    let options = OpenOptions {
+        read: true,
+        ..OpenOptions::default()
+    };
+    let path = root.join("commitlog").join(format!("{base:020}"));
+    let file = File::open(&path, options).expect("a segment of the log");
+    let from = (message.log_offset - base) / 4096 * 4096;
+    let end = (message.log_offset - base + u64::from(message.bytes)).next_multiple_of(4096);
+    let len = (end - from) as usize;
+    let (read, _) = file.read_at(Buffer::with_capacity(len), from, len).await;
+    read.is_ok()
+}
+
+#[test]
+fn answers_that_nobody_takes_do_not_hold_more_than_the_cache() {
+    on_both(|root| async move {
+        let mut config = config(&root);
+        config.cold_cache_bytes = 4 << 20;
+        let sent = filled(config.clone(), 9_000).await.close().await;
+        let broker = Broker::reopen(config, sent).await;
+        let queue = broker.store.find_queue("t", 0).expect("sent to");
+        let limits = ReadLimits::default();
+        // Every answer is kept, as a socket would that nobody reads.
+        let (mut stalled, mut offset) = (Vec::new(), QueueOffset(0));
+        while offset.0 < 8_000 {
+            let mut gather = Gather::default();
+            let read = read(
+                &broker.store,
+                &queue,
+                offset,
+                &limits,
+                |_| true,
+                &mut gather,
+            )
+            .await;
+            offset = found(read).next;
+            stalled.push(gather);
+        }
+        let mut blocks = std::collections::BTreeSet::new();
+        for gather in &stalled {
+            for source in &gather.sources {
+                if let reactor::Source::Buffer(buffer) = source {
+                    blocks.insert(std::sync::Arc::as_ptr(buffer) as usize);
+                }
+            }
+        }
+        let pinned = blocks.len() as u64 * (256 << 10);
+        assert!(pinned <= 6 << 20, "{pinned} bytes are held by answers");
         broker.close().await;
     });
 }

@@ -99,7 +99,7 @@ async fn decode(body: &[u8], compressed: bool) -> Result<Table, Answer> {
         Table::decode(body, compressed)
     } else {
         let body = body.to_vec();
-        reactor::offload("decode-registration", move || {
+        reactor::offload_bulk("decode-registration", move || {
             Table::decode(&body, compressed)
         })
         .await

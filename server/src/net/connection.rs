@@ -13,9 +13,6 @@ use crate::messages::ToCoordinator;
 use crate::request::{self, Broken};
 use crate::shard::{Connection, Shard};
 
-/// A peer that does not take its answers is neither read from nor read for while more than this is queued for it.
-pub const OUTBOX_BYTES_MAX: usize = 4 << 20;
-
 /// Serves a connection that `ShardStats::connections` counts already.
 pub fn start(shard: &Rc<Shard>, socket: Socket) {
     if shard.is_stopping() {
@@ -78,7 +75,9 @@ async fn read(shard: &Rc<Shard>, connection: &Rc<Connection>) -> End {
             .flush_to_coordinator(&shard.shared.requests)
             .await;
         shard.outgoing.room().await;
-        connection.outbox().below(OUTBOX_BYTES_MAX).await;
+        connection.cold_reads.room().await;
+        let queued_max = shard.connections.outbox_bytes_max();
+        connection.outbox().below(queued_max).await;
         if connection.outbox().is_closed() {
             // The stop of the shard closes it once all answers are in it, and those are not to be dropped.
             return match shard.is_stopping() {

@@ -43,7 +43,7 @@ impl Pieces {
         let plan = if snapshot.topics.len() <= INLINE_TOPICS_MAX {
             Plan::of(&snapshot)
         } else {
-            reactor::offload("sort-topics", move || Plan::of(&snapshot)).await
+            reactor::offload_bulk("sort-topics", move || Plan::of(&snapshot)).await
         };
         Pieces {
             plan: Arc::new(plan),
@@ -83,7 +83,7 @@ impl Pieces {
             self.plan.encode(from, number, limits)
         } else {
             let plan = self.plan.clone();
-            reactor::offload("encode-registration", move || {
+            reactor::offload_bulk("encode-registration", move || {
                 plan.encode(from, number, limits)
             })
             .await

@@ -13,12 +13,14 @@ use reactor::{Instant, Notify, Outbox, Socket};
 
 use crate::handlers::pull::ColdReads;
 use crate::messages::{ConnId, ToCoordinator};
-use crate::net::connection::OUTBOX_BYTES_MAX;
 use crate::request_inbox::RequestInbox;
 use crate::shard::slab::{Key, Slab};
 
 /// Requests of one connection that the coordinator works on: a few bytes may ask for megabytes, many times in one chunk.
 const UNANSWERED_MAX: u32 = 16;
+
+/// A peer that does not take its answers is neither read from nor read for while more than this is queued for it.
+const OUTBOX_BYTES_MAX: usize = 4 << 20;
 
 /// One client's connection. Lives on its shard's core, shared by its task and by whoever answers it.
 pub struct Connection {
@@ -138,13 +140,27 @@ pub struct Connections {
     shard: u16,
     slab: RefCell<Slab<Rc<Connection>>>,
     dirty: RefCell<Vec<Rc<Connection>>>,
+    /// What waits for peers to take it, of all of them.
+    queued_bytes: Rc<Cell<usize>>,
+    /// Their part of the broker's memory.
+    queued_bytes_max: usize,
 }
 
 impl Connections {
-    pub fn new(shard: u16) -> Self {
+    pub fn new(shard: u16, queued_bytes_max: usize) -> Self {
         Self {
             shard,
+            queued_bytes_max,
             ..Self::default()
+        }
+    }
+
+    /// How much may be queued for one peer before it is neither read from nor read for. While all together have more than
+    /// their part of the memory, nobody gets another answer who has not taken the last one.
+    pub fn outbox_bytes_max(&self) -> usize {
+        match self.queued_bytes.get() > self.queued_bytes_max {
+            true => 1,
+            false => OUTBOX_BYTES_MAX,
         }
     }
 
@@ -156,7 +172,7 @@ impl Connections {
                 generation: 0,
             }),
             peer: canonical(socket.peer_addr()),
-            outbox: Outbox::new(Rc::clone(&socket)),
+            outbox: Outbox::counted(Rc::clone(&socket), Rc::clone(&self.queued_bytes)),
             socket,
             dirty: Cell::new(false),
             last_traffic: Cell::new(reactor::turn_time()),
@@ -247,5 +263,19 @@ fn key(id: ConnId) -> Key {
     Key {
         slot: id.slot,
         generation: id.generation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_all_together_hold_too_much_nobody_gets_a_second_answer_before_the_first_was_taken() {
+        let connections = Connections::new(0, 100);
+        connections.queued_bytes.set(100);
+        assert_eq!(connections.outbox_bytes_max(), OUTBOX_BYTES_MAX);
+        connections.queued_bytes.set(101);
+        assert_eq!(connections.outbox_bytes_max(), 1);
     }
 }
