@@ -13,6 +13,7 @@ use reactor::fs;
 use crate::coordinator::{Coordinator, now_s};
 use crate::handlers::{Answer, Handled, Reply};
 use crate::health::READY;
+use crate::transaction;
 
 type Table = BTreeMap<String, String>;
 
@@ -31,6 +32,7 @@ pub fn info(coordinator: &Rc<Coordinator>) -> Handled {
     }
     timers(coordinator, reactor::wall_ms(), &mut table);
     mailboxes(coordinator, &mut table);
+    transactions(&coordinator.transactions, &mut table);
     not_there(&mut table);
 
     let store = std::sync::Arc::clone(&coordinator.shared.store);
@@ -188,8 +190,23 @@ fn mailboxes(coordinator: &Coordinator, table: &mut Table) {
         put(table, &format!("{pool}ThreadPoolQueueCapacity"), capacity);
         put(table, &format!("{pool}ThreadPoolQueueHeadWaitTimeMills"), 0);
     }
-    put(table, "EndTransactionQueueSize", 0);
-    put(table, "EndTransactionThreadPoolQueueCapacity", 0);
+}
+
+fn transactions(inbox: &transaction::Inbox, table: &mut Table) {
+    put(table, "EndTransactionQueueSize", inbox.waiting());
+    let capacity = transaction::DECISIONS_MAX;
+    put(table, "EndTransactionThreadPoolQueueCapacity", capacity);
+    let counters = &inbox.counters;
+    for (key, counter) in [
+        ("orbitTransactionsOpen", &counters.open),
+        ("orbitTransactionsCommitted", &counters.committed),
+        ("orbitTransactionsRolledBack", &counters.rolled_back),
+        ("orbitTransactionsIgnored", &counters.ignored),
+        ("orbitTransactionsAsked", &counters.asked),
+        ("orbitTransactionsGivenUp", &counters.given_up),
+    ] {
+        put(table, key, counter.get());
+    }
 }
 
 /// Parts of the real broker that are not here; tools expect the keys.
