@@ -240,6 +240,8 @@ fn what_was_delivered_before_the_last_checkpoint_does_not_come_again_after_a_kil
 fn kills_and_power_cuts_lose_no_timer_that_was_acknowledged_durably_and_none_comes_early() {
     for seed in 0..6u64 {
         let mut cluster = Cluster::start(&[
+            // The same for both flushers, and this one is simulated fast.
+            ("flusher", "mmap"),
             ("flushDiskType", "SYNC_FLUSH"),
             ("flushDelayOffsetInterval", "200"),
             ("flushConsumerOffsetInterval", "200"),
