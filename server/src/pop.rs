@@ -39,6 +39,7 @@ use engine::Store;
 use crate::coordinator::Coordinator;
 use crate::handlers::pull::ColdReads;
 use crate::shard::Shard;
+use crate::stats::tally::Got;
 use entry::Place;
 use journal::{Journal, LOG_QUEUE, LOG_TOPIC, Popped};
 use modes::Modes;
@@ -213,6 +214,15 @@ impl Pop {
             owed::run(Rc::clone(coordinator), asked),
         );
         reactor::spawn("pop clock", parked::clock(Rc::clone(coordinator)));
+    }
+
+    /// For the statistics.
+    pub fn note_acks(&self, place: &Place, count: usize) {
+        let acks = Got {
+            acks: count as u64,
+            ..Got::default()
+        };
+        self.shard().tally.got(&place.group, &place.topic, acks);
     }
 
     fn shard(&self) -> &Rc<Shard> {

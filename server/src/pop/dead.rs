@@ -10,8 +10,8 @@ use protocol::{Text, names, properties};
 
 use super::entry::Place;
 use super::queue::Op;
-use crate::coordinator::Coordinator;
 use crate::coordinator::journal::Entry;
+use crate::coordinator::{Coordinator, now_s};
 use crate::internal::Appender;
 
 const DEAD_LETTER_QUEUES: u32 = 1;
@@ -55,6 +55,8 @@ pub fn bury(coordinator: &Rc<Coordinator>, dead: Vec<Dead>) {
 async fn move_one(coordinator: Rc<Coordinator>, dead: Dead, pop_ms: i64) {
     match append(&coordinator, &dead).await {
         Ok(()) => {
+            let (group, topic) = (&dead.place.group, &dead.place.topic);
+            coordinator.figures.given_up(group, topic, now_s());
             let offsets = vec![dead.offset];
             coordinator
                 .pop

@@ -21,6 +21,7 @@ use super::table::{KeyRef, Slot};
 use super::wanted::{Kind, Wanted};
 use crate::coordinator::Coordinator;
 use crate::filter::Filter;
+use crate::stats::tally::Got;
 
 /// One in so many pops prefers what is visible again.
 const PREFER_AGAIN: u64 = 5;
@@ -405,10 +406,21 @@ impl Pass<'_> {
                 None => Taken::Nothing,
             };
         }
+        let messages = self.records.offsets.len() as u64;
+        let bytes = self.records.body.len() as u64;
         let stats = pop.shard().stats();
         stats.get_found.add(1);
-        stats.get_messages.add(self.records.offsets.len() as u64);
-        stats.get_bytes.add(self.records.body.len() as u64);
+        stats.get_messages.add(messages);
+        stats.get_bytes.add(bytes);
+        let got = Got {
+            messages,
+            bytes,
+            pulls: 1,
+            checkpoints: popped.len() as u64,
+            ..Got::default()
+        };
+        let (group, topic) = (&self.wanted.group, &self.wanted.topic);
+        pop.shard().tally.got(group, topic, got);
         let revive_queue = if self.wanted.is_ordered { ORDERED } else { 0 };
         let rest = i64::try_from(self.rest).unwrap_or(i64::MAX);
         let mut fields = vec![

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use protocol::body::subscription_group::SubscriptionGroupConfig;
 use protocol::body::topic_config::TopicConfig;
 use protocol::code::response;
 use protocol::header::pop::{Notification, PopMessage};
@@ -11,6 +12,7 @@ use protocol::{Asked, Command, permission};
 use reactor::Instant;
 
 use crate::coordinator::Coordinator;
+use crate::coordinator::journal::Entry;
 use crate::filter::Filter;
 use crate::handlers::missing::with_faq;
 use crate::handlers::{Caller, refuse};
@@ -100,16 +102,24 @@ pub fn known(
     })
 }
 
-fn known_group(coordinator: &Coordinator, group: &str) -> Result<Arc<str>, Refusal> {
+/// The group, made if groups make themselves.
+pub fn ensured_group(
+    coordinator: &Coordinator,
+    group: &str,
+) -> Result<Arc<SubscriptionGroupConfig>, Refusal> {
     let ensured = coordinator.ensure_group(group).map_err(|_| {
         let remark = with_faq(format!("subscription group [{group}] does not exist, "));
         refuse(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark)
     })?;
     if ensured.is_new {
-        let entry = crate::coordinator::journal::Entry::Group((*ensured.value).clone());
-        coordinator.journal_entry(&entry);
+        coordinator.journal_entry(&Entry::Group((*ensured.value).clone()));
     }
-    if !ensured.value.consume_enable {
+    Ok(ensured.value)
+}
+
+fn known_group(coordinator: &Coordinator, group: &str) -> Result<Arc<str>, Refusal> {
+    let config = ensured_group(coordinator, group)?;
+    if !config.consume_enable {
         let remark = format!("subscription group no permission, {group}");
         return Err(refuse(response::NO_PERMISSION, remark));
     }

@@ -69,6 +69,7 @@ pub fn delete(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
     tracing::info!(group, peer = %caller.peer, "group deleted");
     coordinator.groups_changed();
     coordinator.figures.group_gone(&group);
+    coordinator.pop.forget_group(&group);
     Ok(keep(coordinator, Entry::GroupGone(group)))
 }
 

@@ -16,6 +16,7 @@ use protocol::json::Dialect;
 
 use crate::coordinator::{Coordinator, Tables, now_s};
 use crate::handlers::{Answer, Handled, Reply, refuse};
+use crate::pop::Progress;
 
 /// 202
 pub fn of_topic(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
@@ -77,20 +78,21 @@ pub fn of_group(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled
                     queue_id,
                     topic: topic.clone(),
                 };
-                queues.push((queue, offset.unwrap_or(0).max(0)));
+                let consumed = offset.unwrap_or(0).max(0);
+                queues.push((queue, popped(coordinator, group, &topic, queue_id, consumed)));
             }
         }
     }
     let store = Arc::clone(&coordinator.shared.store);
     Ok(Reply::later(async move {
         let mut offsets = BTreeMap::new();
-        for (queue, consumed) in queues {
+        for (queue, (consumed, pulled)) in queues {
             let (_, max) = ends(&store, &queue);
             let offset = GroupOffset {
                 broker_offset: max,
                 consumer_offset: consumed,
                 last_timestamp: time_before(&store, &queue, consumed).await,
-                pull_offset: consumed,
+                pull_offset: pulled,
             };
             offsets.insert(queue, offset);
         }
@@ -100,6 +102,24 @@ pub fn of_group(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled
         };
         Answer::with_body(stats.to_json())
     }))
+}
+
+/// How many messages a group is done with, and how many it has got. One that pops is done with some behind others.
+fn popped(
+    coordinator: &Coordinator,
+    group: &str,
+    topic: &str,
+    queue_id: i32,
+    consumed: i64,
+) -> (i64, i64) {
+    let id = u32::try_from(queue_id).unwrap_or(0);
+    match coordinator.pop.progress(group, topic, id) {
+        Some(Progress { next, unacked }) => {
+            let next = i64::try_from(next).unwrap_or(i64::MAX);
+            (next - i64::try_from(unacked).unwrap_or(0), next)
+        }
+        None => (consumed, consumed),
+    }
 }
 
 /// Those named; else those the group has offsets in, as far as it still subscribes to them.

@@ -138,6 +138,7 @@ pub fn delete(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
     }
     drop(tables);
     coordinator.figures.topic_gone(&topic);
+    coordinator.pop.forget_topic(&topic);
     super::static_topics::forget(coordinator, &topic);
     tracing::info!(topic, peer = %caller.peer, "topic deleted");
     let entry = coordinator.hide_messages(topic);

@@ -36,7 +36,9 @@ pub fn one(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>)
             offsets: vec![offset],
             pop_ms: handle.pop_ms,
         };
-        if coordinator.pop.change(&place, &ack) == 0 {
+        let count = coordinator.pop.change(&place, &ack);
+        coordinator.pop.note_acks(&place, count);
+        if count == 0 {
             ack_moved(coordinator, &place, offset, handle.pop_ms);
         }
         unblock(coordinator, &place, handle.is_ordered);
@@ -100,7 +102,8 @@ fn of_queue(coordinator: &Rc<Coordinator>, ack: &BatchAck) {
         offsets: listed,
         pop_ms: ack.pop_ms,
     };
-    coordinator.pop.change(place, &op);
+    let count = coordinator.pop.change(place, &op);
+    coordinator.pop.note_acks(place, count);
     for offset in others {
         ack_moved(coordinator, place, offset, ack.pop_ms);
     }

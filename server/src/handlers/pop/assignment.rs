@@ -16,7 +16,7 @@ use protocol::names;
 use crate::coordinator::Coordinator;
 use crate::handlers::{Answer, Handled, Reply, refuse};
 use crate::messages::Refusal;
-use crate::pop::assign;
+use crate::pop::{assign, wanted};
 
 /// 400
 pub fn query(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
@@ -116,9 +116,11 @@ fn check(coordinator: &Coordinator, request: &SetRequestMode) -> Result<(), Refu
         let remark = format!("topic[{topic}] not exist");
         return Err(refuse(response::TOPIC_NOT_EXIST, remark));
     }
-    if tables.groups.get(&request.consumer_group).is_none() {
+    drop(tables);
+    // It makes itself, if groups do.
+    wanted::ensured_group(coordinator, &request.consumer_group).map_err(|_| {
         let remark = "subscription group does not exist";
-        return Err(refuse(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
-    }
+        refuse(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark)
+    })?;
     Ok(())
 }
