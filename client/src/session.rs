@@ -1,9 +1,9 @@
 //! What producers and consumers have in common: an identity, connections, routes, and telling brokers who we are.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use protocol::Value;
 use protocol::body::heartbeat::HeartbeatData;
@@ -28,8 +28,8 @@ pub(crate) struct Session {
     pub routes: Routes,
     pub ids: MessageIds,
     pub settings: Settings,
-    /// Addresses of brokers that have had our heartbeat.
-    told: Mutex<BTreeSet<String>>,
+    /// The connections on which brokers have had our heartbeat: one that was restarted knows us no more.
+    told: Mutex<HashMap<String, Weak<Connection>>>,
 }
 
 impl Session {
@@ -62,12 +62,16 @@ impl Session {
         }
     }
 
-    /// The same to those brokers only that have never been told.
+    /// The same to those brokers only that do not know us.
     pub async fn heartbeat_to_new(&self, data: &HeartbeatData, masters_only: bool) {
         let mut new = self.brokers(masters_only);
         {
             let told = self.told.lock();
-            new.retain(|address| !told.contains(address));
+            let knows_us = |address: &String| {
+                let connection = told.get(address).and_then(Weak::upgrade);
+                connection.is_some_and(|connection| !connection.is_closed())
+            };
+            new.retain(|address| !knows_us(address));
         }
         if new.is_empty() {
             return;
@@ -80,7 +84,10 @@ impl Session {
 
     async fn tell_or_note(&self, address: &str, body: &[u8]) {
         match self.tell_alive(address, body).await {
-            Ok(()) => drop(self.told.lock().insert(address.to_owned())),
+            Ok(connection) => {
+                let connection = Arc::downgrade(&connection);
+                self.told.lock().insert(address.to_owned(), connection);
+            }
             Err(error) => {
                 self.told.lock().remove(address);
                 tracing::debug!(address, %error, "no heartbeat");
@@ -88,12 +95,12 @@ impl Session {
         }
     }
 
-    async fn tell_alive(&self, address: &str, body: &[u8]) -> Result<()> {
+    async fn tell_alive(&self, address: &str, body: &[u8]) -> Result<Arc<Connection>> {
         let connection = self.connections.get(address).await?;
         connection
             .demand(request::HEART_BEAT, &[], body, self.settings.call_limit)
             .await?;
-        Ok(())
+        Ok(connection)
     }
 
     /// Leaves a group on every broker, so that the others take over at once.

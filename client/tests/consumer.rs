@@ -277,3 +277,86 @@ async fn shutdown_waits_for_the_listener_and_commits_what_it_did() {
     let key = ("g".to_owned(), "t".to_owned(), 0);
     assert_eq!(broker.state().offsets.get(&key), Some(&1));
 }
+
+#[tokio::test]
+async fn a_listener_that_panics_gives_its_message_back_and_the_others_go_on() {
+    let broker = Broker::start().await;
+    broker.make_topic("t", 1);
+    send(&broker, "t", numbered(0..3)).await;
+    let (sender, mut deliveries) = unbounded_channel();
+    let listener = move |message: Received| {
+        let sender = sender.clone();
+        let text = String::from_utf8(message.body).expect("text");
+        assert!(
+            text != "0001" || message.reconsumed > 0,
+            "a panic of the application's own"
+        );
+        async move {
+            let _ = sender.send(text);
+            Consumed::Done
+        }
+    };
+    let builder = consumer(&broker, "g").subscribe("t", "*");
+    let consumer = builder.start(listener).await.expect("started");
+    let mut all = BTreeSet::new();
+    while all.len() < 3 {
+        all.insert(in_time(deliveries.recv()).await.expect("the consumer runs"));
+    }
+    assert_eq!(all, numbered(0..3).into_iter().collect());
+    consumer.shutdown().await;
+    let key = ("g".to_owned(), "t".to_owned(), 0);
+    assert_eq!(broker.state().offsets.get(&key), Some(&3));
+}
+
+#[tokio::test]
+async fn a_paused_consumer_pulls_nothing_until_it_is_resumed() {
+    let broker = Broker::start().await;
+    broker.make_topic("t", 1);
+    let builder = consumer(&broker, "g").subscribe("t", "*");
+    let (consumer, mut arrived) = collect(builder).await;
+    consumer.pause();
+    // A pull that is parked at the broker brings the first, or none is; what comes behind it stays there.
+    send(&broker, "t", numbered(0..1)).await;
+    let one = tokio::time::timeout(Duration::from_secs(1), arrived.recv()).await;
+    let came = one.map_or(0, |_| 1);
+    send(&broker, "t", numbered(1..2)).await;
+    let nothing = tokio::time::timeout(Duration::from_millis(300), arrived.recv()).await;
+    assert!(nothing.is_err(), "it is paused");
+    consumer.resume();
+    take(&mut arrived, 2 - came).await;
+    consumer.shutdown().await;
+}
+
+#[tokio::test]
+async fn thresholds_hold_back_what_the_listener_cannot_take_yet() {
+    let broker = Broker::start().await;
+    broker.make_topic("t", 1);
+    send(&broker, "t", numbered(0..50)).await;
+    let (started, mut begun) = unbounded_channel();
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let open = gate.clone();
+    let listener = move |_| {
+        let (started, open) = (started.clone(), open.clone());
+        async move {
+            let _ = started.send(());
+            let _ = open.acquire().await;
+            Consumed::Done
+        }
+    };
+    let builder = consumer(&broker, "g")
+        .subscribe("t", "*")
+        .concurrency(100)
+        .pull_messages(5)
+        .queue_thresholds(10, 1);
+    let consumer = builder.start(listener).await.expect("started");
+    for _ in 0..10 {
+        in_time(begun.recv()).await.expect("called");
+    }
+    let more = tokio::time::timeout(Duration::from_millis(200), begun.recv()).await;
+    assert!(more.is_err(), "ten are open, no more are pulled");
+    gate.add_permits(1_000);
+    for _ in 10..50 {
+        in_time(begun.recv()).await.expect("called");
+    }
+    consumer.shutdown().await;
+}

@@ -114,6 +114,11 @@ async fn main() {
         return;
     }
     let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let is_wanted =
+        |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str()));
+    if !all().iter().any(|(name, _)| is_wanted(name)) {
+        return;
+    }
     let own = match std::env::var("ORBIT_SCENARIOS_NAMESRV") {
         Ok(_) => None,
         Err(_) => match Orbit::start(&CONF).await {
@@ -128,7 +133,7 @@ async fn main() {
     let places = std::sync::Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     for (name, scenario) in all() {
-        if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
+        if !is_wanted(name) {
             continue;
         }
         let env = Env::new(name, &name_server, own.is_some());

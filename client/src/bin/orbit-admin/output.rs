@@ -5,6 +5,9 @@ use std::io::{ErrorKind, Write};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
+/// Blanks between two columns.
+const COLUMN_GAP: u16 = 2;
+
 pub struct Output {
     pub json: bool,
 }
@@ -27,6 +30,9 @@ impl Output {
                 Cell::new(text).set_alignment(side)
             });
             table.add_row(cells);
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, COLUMN_GAP));
         }
         write(&table.trim_fmt());
     }

@@ -139,11 +139,19 @@ impl Shared {
         };
         reader.pulling.abort();
         reader.open.give_up();
-        if let Some(working) = reader.working {
-            let _ = working.await;
-        }
         self.offsets.set(queue, offset);
         self.commit(Some(queue)).await;
+        if let Some(working) = reader.working {
+            // A call of the listener may take its time: meanwhile nobody takes the queue over.
+            self.leaving.lock().insert(queue.clone());
+            let (shared, queue) = (self.clone(), queue.clone());
+            tokio::spawn(async move {
+                let _ = working.await;
+                shared.leaving.lock().remove(&queue);
+                shared.rebalance.notify_one();
+            });
+            return;
+        }
         let subscriptions = self.member.subscriptions();
         let of_topic = subscriptions.iter().find(|one| one.topic == queue.topic);
         if let Some(subscription) = of_topic
