@@ -84,6 +84,13 @@ impl Reading<'_> {
         };
         let before = into.offsets.len();
         into.add(&gather, |view| !is_listed(view.queue_offset));
+        // What was fetched was asked for when there was more room.
+        if let Some(&first_too_many) = into.offsets.get(before + room) {
+            into.truncate(before + room);
+            return Outcome::Found {
+                next: first_too_many,
+            };
+        }
         match into.offsets.len() > before {
             true => Outcome::Found { next },
             false => Outcome::PassedOver { next },
@@ -171,6 +178,15 @@ impl Records {
             at += len;
         }
         self.body.truncate(kept);
+    }
+
+    /// Leaves the first `len` messages.
+    fn truncate(&mut self, len: usize) {
+        if let Some(&start) = self.starts.get(len) {
+            self.body.truncate(start);
+            self.starts.truncate(len);
+            self.offsets.truncate(len);
+        }
     }
 
     /// Writes into a record how often its message was delivered before, beside what it says itself.

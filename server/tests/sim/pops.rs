@@ -34,8 +34,8 @@ type Place = (i32, u64);
 struct Book {
     last: BTreeMap<Place, Last>,
     acked: BTreeSet<Place>,
-    /// Nobody heard the answer to their acknowledgement, or it came late.
-    maybe_acked: BTreeSet<Place>,
+    /// With the name of the delivery: nobody heard the answer to its acknowledgement, or it came late.
+    maybe_acked: BTreeSet<(Place, i64)>,
     pops: u64,
     is_ordered: bool,
 }
@@ -70,17 +70,19 @@ impl Book {
             }
             let due_ms = Some(due_ms);
             self.last.insert(*place, Last { pop_ms, due_ms });
-            self.maybe_acked.remove(place);
         }
+    }
+
+    fn is_settled(&self, place: &Place) -> bool {
+        let last = self.last.get(place).map(|last| (*place, last.pop_ms));
+        self.acked.contains(place) || last.is_some_and(|last| self.maybe_acked.contains(&last))
     }
 
     /// Nothing before it is open, except what comes with it.
     fn check_order(&self, batch: &[Place], (queue, offset): Place) {
         let before = self.last.range((queue, 0)..(queue, offset));
         for (place, _) in before {
-            let is_settled = self.acked.contains(place)
-                || self.maybe_acked.contains(place)
-                || batch.contains(place);
+            let is_settled = self.is_settled(place) || batch.contains(place);
             assert!(
                 is_settled,
                 "{offset} of queue {queue} came while {place:?} was open"
@@ -115,7 +117,6 @@ fn scene(seed: u64) -> u64 {
         cluster = cluster.sync_flush();
     }
     cluster.start_broker();
-    cluster.client(clients::make_topic(Cluster::address()));
     let ledger = Shared::default();
     let book = Rc::new(RefCell::new(Book {
         is_ordered: seed % 4 == 1,
@@ -133,10 +134,7 @@ fn scene(seed: u64) -> u64 {
     }
     let done = || {
         let (ledger, book) = (ledger.borrow(), book.borrow());
-        let is_settled = |&(queue, offset): &(usize, u64)| {
-            let place = (queue as i32, offset);
-            book.acked.contains(&place) || book.maybe_acked.contains(&place)
-        };
+        let is_settled = |&(queue, offset): &(usize, u64)| book.is_settled(&(queue as i32, offset));
         ledger.producers_done == 1 && ledger.acknowledged().all(is_settled)
     };
     for _ in 0..2 {
@@ -269,7 +267,8 @@ fn fields<'a>(got: &'a Got) -> Vec<(&'static str, Value<'a>)> {
 
 async fn ack(wire: &mut Wire, book: &Rc<RefCell<Book>>, got: &Got) -> io::Result<()> {
     // Until an answer says more.
-    book.borrow_mut().maybe_acked.insert(got.place);
+    let name = (got.place, got.pop_ms);
+    book.borrow_mut().maybe_acked.insert(name);
     let fields = fields(got);
     let frame = in_time(wire.ask(request::ACK_MESSAGE, &fields, &[])).await?;
     let answer = Command::decode(&frame).map_err(io::Error::other)?;
@@ -282,8 +281,8 @@ async fn ack(wire: &mut Wire, book: &Rc<RefCell<Book>>, got: &Got) -> io::Result
     if answer.code == response::SUCCESS && is_ours && in_time {
         book.acked.insert(got.place);
     }
-    if answer.code != response::SUCCESS || !is_ours {
-        book.maybe_acked.remove(&got.place);
+    if answer.code != response::SUCCESS {
+        book.maybe_acked.remove(&name);
     }
     Ok(())
 }
