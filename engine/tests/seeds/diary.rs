@@ -113,7 +113,7 @@ impl Diary {
         let may_lose = self.power_cut && !self.sync_flush;
         for (queue, (start, end)) in queues.into_iter().enumerate() {
             let (start, end) = (start as usize, end as usize);
-            let tried = &mut self.tried[queue];
+            let tried = &self.tried[queue];
             assert!(
                 end <= tried.len(),
                 "queue {queue} ends at {end}, more than was sent"
@@ -133,18 +133,24 @@ impl Diary {
                 start <= end,
                 "queue {queue} starts at {start}, behind its end {end}"
             );
-            let reclaimed = tried[..start].iter();
-            let left = reclaimed.filter(|tried| tried.log_end.is_some_and(|end| end > first));
-            assert_eq!(
-                left.count(),
-                0,
-                "queue {queue} starts behind messages that are there"
-            );
+            self.assert_reclaimed(queue, start, first);
+            let tried = &mut self.tried[queue];
             tried.truncate(end);
             self.acknowledged[queue] = end;
         }
         self.first = first;
         self.power_cut = false;
         self.count("times opened");
+    }
+
+    /// Nothing of a queue below `start` is in a log that begins at `first`.
+    pub fn assert_reclaimed(&self, queue: usize, start: usize, first: u64) {
+        let below = self.tried[queue][..start].iter();
+        let left = below.filter(|tried| tried.log_end.is_some_and(|end| end > first));
+        assert_eq!(
+            left.count(),
+            0,
+            "queue {queue} starts behind messages that are there"
+        );
     }
 }
