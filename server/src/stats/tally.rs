@@ -106,9 +106,8 @@ impl Tally {
     /// A pull was answered with messages.
     pub fn got(&self, group: &Arc<str>, topic: &Arc<str>, more: Got) {
         let mut since = self.since.borrow_mut();
-        if more.pulls > 0 {
-            since.slowest_get_us = since.slowest_get_us.max(more.took_us / more.pulls);
-        }
+        let each_us = more.took_us.checked_div(more.pulls).unwrap_or(0);
+        since.slowest_get_us = since.slowest_get_us.max(each_us);
         let reading = Reading {
             topic: Arc::clone(topic),
             group: Arc::clone(group),

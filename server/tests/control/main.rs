@@ -10,6 +10,6 @@ mod peer;
 mod popped;
 mod reclaim;
 mod requests;
+mod timers;
 mod tools;
 mod transactions;
-mod timers;

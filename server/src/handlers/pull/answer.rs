@@ -82,6 +82,10 @@ fn count(shard: &Shard, pull: &Pull, found: &Found, gather: &Gather) {
 fn behind(shard: &Shard, gather: &Gather) -> Option<u64> {
     let mut first = None;
     gather.for_each_slice(|slice| {
+        // The head, which comes first, is empty yet.
+        if slice.is_empty() {
+            return;
+        }
         first.get_or_insert_with(|| {
             let place = slice.get(LOG_OFFSET_AT..)?.first_chunk()?;
             Some(u64::from_be_bytes(*place))
