@@ -32,7 +32,7 @@ use crate::internal::Appender;
 use crate::shard::Shard;
 
 /// After so many reads others have their turn: after a restart there may be a million messages to look at.
-const READS_PER_TURN: usize = 8;
+const READS_PER_TURN: usize = 2;
 /// What is read ahead before it is looked whether something is due.
 const READ_STEP: usize = 16;
 const BATCH_MESSAGES_MAX: usize = 512;
