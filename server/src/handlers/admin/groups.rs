@@ -107,7 +107,7 @@ pub fn all(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
     );
     Ok(Reply::later(async move {
         let total = table.len();
-        let body = reactor::offload("group table", move || {
+        let body = reactor::offload_bulk("group table", move || {
             let whole: SubscriptionGroupTable =
                 crate::coordinator::group_table(&table, forbidden, version);
             let body = SubscriptionGroupTable {
