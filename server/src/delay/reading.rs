@@ -27,14 +27,25 @@ pub async fn read(
     at: QueueOffset,
     records: &mut Vec<u8>,
 ) -> io::Result<At> {
-    records.clear();
     let limits = ReadLimits {
         messages_max: READ_MESSAGES_MAX,
         bytes_max: READ_BYTES_MAX,
         ..ReadLimits::default()
     };
+    read_up_to(store, queue, at, &limits, records).await
+}
+
+/// The same for those who read long stretches.
+pub async fn read_up_to(
+    store: &Arc<Store>,
+    queue: &Queue,
+    at: QueueOffset,
+    limits: &ReadLimits,
+    records: &mut Vec<u8>,
+) -> io::Result<At> {
+    records.clear();
     let mut gather = Gather::default();
-    let mut read = store.read(queue, at, &limits, |_| true, &mut gather);
+    let mut read = store.read(queue, at, limits, |_| true, &mut gather);
     if let Read::Cold(cold) = read {
         read = store.fetch(cold, |_| true, &mut gather).await?;
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use engine::{LogOffset, Queue, QueueOffset, Store};
+use engine::{LogOffset, Queue, QueueOffset, ReadLimits, Store};
 use protocol::names::{TRANS_HALF_TOPIC, TRANS_OP_HALF_TOPIC};
 use protocol::record::View;
 use reactor::Instant;
@@ -27,6 +27,18 @@ use crate::shard::Shard;
 
 /// After a refusal (disk full) or a failed read.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Read at once from a queue; after a start that may be long.
+const STRETCH: ReadLimits = ReadLimits {
+    messages_max: STRETCH_MESSAGES_MAX,
+    bytes_max: STRETCH_BYTES_MAX,
+    memory_messages_max: STRETCH_MESSAGES_MAX,
+    memory_bytes_max: STRETCH_BYTES_MAX,
+    disk_messages_max: STRETCH_MESSAGES_MAX,
+    disk_bytes_max: STRETCH_BYTES_MAX,
+    scan_max: STRETCH_MESSAGES_MAX,
+};
+const STRETCH_MESSAGES_MAX: u32 = 1024;
+const STRETCH_BYTES_MAX: u32 = 1 << 20;
 /// With nothing open it looks again this often, for nothing: the append wakes it.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(600);
 /// The clock on the wall may be set: a long sleep is cut into pieces.
@@ -237,7 +249,8 @@ impl Work {
     }
 
     async fn read(&mut self, queue: &Arc<Queue>, at: u64) -> io::Result<At> {
-        reading::read(&self.store, queue, QueueOffset(at), &mut self.records).await
+        let at = QueueOffset(at);
+        reading::read_up_to(&self.store, queue, at, &STRETCH, &mut self.records).await
     }
 
     /// When producers are asked about it, if they have not decided by then.
