@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use orbitmq_client::admin::Admin;
+
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Below the ports that the system gives to whoever asks.
 const PORTS: std::ops::Range<u16> = 20_800..32_000;
@@ -73,11 +75,18 @@ impl Orbit {
         Some(orbit)
     }
 
+    /// And its name server knows it.
     async fn listens(&self) {
+        let admin = Admin::new(&self.name_server).expect("an address");
+        let is_known = async || {
+            let brokers = admin.brokers().await;
+            brokers.is_ok_and(|brokers| !brokers.is_empty())
+        };
         let listening = async {
             while tokio::net::TcpStream::connect(("127.0.0.1", self.port))
                 .await
                 .is_err()
+                || !is_known().await
             {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
