@@ -129,6 +129,7 @@ impl Broker {
             groups: Published::new(loaded.tables.groups.snapshot()),
             subscriptions: Published::new(imbl::HashMap::new()),
             ordered_groups: Published::new(imbl::HashSet::new()),
+            resets: Published::new(imbl::HashMap::new()),
             writer: addresses.writer,
             requests: RequestInbox::new(addresses.coordinator.clone()),
             coordinator: addresses.coordinator,

@@ -20,6 +20,8 @@ pub struct Clients {
     consumers: HashMap<Arc<str>, ConsumerGroup>,
     producers: HashMap<Arc<str>, BTreeMap<ConnId, Client>>,
     connections: HashMap<ConnId, Groups>,
+    /// Where each client with a producer was heard last: there it takes what others reply.
+    producer_ids: HashMap<String, ConnId>,
 }
 
 /// One client behind one connection, in one group.
@@ -50,6 +52,12 @@ impl ConsumerGroup {
         self.message_model == MessageModel::Broadcasting
     }
 
+    pub fn connection_of(&self, client_id: &str) -> Option<ConnId> {
+        let mut members = self.members.iter();
+        let found = members.find(|(_, client)| client.id == client_id);
+        found.map(|(conn, _)| *conn)
+    }
+
     /// Each client once, also when it came over two connections.
     pub fn client_ids(&self) -> Vec<String> {
         let mut ids: Vec<String> = self.members.values().map(|c| c.id.clone()).collect();
@@ -72,6 +80,8 @@ pub struct Change {
     pub members_must_know: bool,
     /// Pulls must see the new subscriptions.
     pub subscriptions: bool,
+    /// It wants something else than the other members do: whose heartbeat came last decides for all.
+    pub disagrees: bool,
     /// Another member's last heartbeat had another fingerprint, or the subscriptions are not known at all.
     pub send_in_full: bool,
 }
@@ -142,6 +152,7 @@ impl Clients {
         Change {
             members_must_know: joined || subscribed.topics,
             subscriptions: new_group || subscribed.topics || subscribed.expressions,
+            disagrees: group.members.len() > 1 && subscribed.otherwise,
             send_in_full: unknown || before != form.fingerprint(),
         }
     }
@@ -151,6 +162,12 @@ impl Clients {
             Some((name, _)) => Arc::clone(name),
             None => Arc::from(group),
         };
+        match self.producer_ids.get_mut(&client.id) {
+            Some(known) => *known = conn,
+            None => {
+                self.producer_ids.insert(client.id.clone(), conn);
+            }
+        }
         let members = self.producers.entry(Arc::clone(&name)).or_default();
         if members.insert(conn, client).is_none() {
             self.connections
@@ -175,7 +192,11 @@ impl Clients {
             groups.producers.retain(|name| **name != *group);
         }
         self.forget_idle_connection(conn);
-        remove_producer(&mut self.producers, conn, group);
+        let gone = remove_producer(&mut self.producers, conn, group);
+        let others = self.connections.get(&conn);
+        if others.is_none_or(|groups| groups.producers.is_empty()) {
+            self.forget_producer_id(conn, gone);
+        }
     }
 
     fn forget_idle_connection(&mut self, conn: ConnId) {
@@ -189,7 +210,8 @@ impl Clients {
     pub fn connection_closed(&mut self, conn: ConnId) -> Vec<Arc<str>> {
         let groups = self.connections.remove(&conn).unwrap_or_default();
         for name in &groups.producers {
-            remove_producer(&mut self.producers, conn, name);
+            let gone = remove_producer(&mut self.producers, conn, name);
+            self.forget_producer_id(conn, gone);
         }
         for name in &groups.consumers {
             remove_consumer(&mut self.consumers, conn, name);
@@ -231,6 +253,19 @@ impl Clients {
         names
     }
 
+    /// Where the client takes replies.
+    pub fn producer_connection(&self, client_id: &str) -> Option<ConnId> {
+        self.producer_ids.get(client_id).copied()
+    }
+
+    fn forget_producer_id(&mut self, conn: ConnId, gone: Option<Client>) {
+        if let Some(client) = gone
+            && self.producer_ids.get(&client.id) == Some(&conn)
+        {
+            self.producer_ids.remove(&client.id);
+        }
+    }
+
     pub fn producers(&self, group: &str) -> Option<&BTreeMap<ConnId, Client>> {
         self.producers.get(group)
     }
@@ -259,19 +294,21 @@ fn remove_producer(
     groups: &mut HashMap<Arc<str>, BTreeMap<ConnId, Client>>,
     conn: ConnId,
     name: &str,
-) {
-    if let Some(members) = groups.get_mut(name) {
-        members.remove(&conn);
-        if members.is_empty() {
-            groups.remove(name);
-        }
+) -> Option<Client> {
+    let members = groups.get_mut(name)?;
+    let gone = members.remove(&conn);
+    if members.is_empty() {
+        groups.remove(name);
     }
+    gone
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Subscribed {
     topics: bool,
     expressions: bool,
+    /// Not what was known, by topics or by words.
+    otherwise: bool,
 }
 
 /// Takes over newer subscriptions and forgets topics that are no longer there.
@@ -280,8 +317,14 @@ fn update_subscriptions(
     given: &[SubscriptionData],
 ) -> Subscribed {
     let mut changed = Subscribed::default();
+    let is_first = known.is_empty();
     for subscription in given {
-        match known.get_mut(&subscription.topic) {
+        let old = known.get_mut(&subscription.topic);
+        changed.otherwise |= old.as_deref().is_none_or(|old| {
+            old.sub_string != subscription.sub_string
+                || old.expression_type != subscription.expression_type
+        });
+        match old {
             Some(old) if subscription.sub_version > old.sub_version => {
                 *old = subscription.clone();
                 changed.expressions = true;
@@ -296,6 +339,7 @@ fn update_subscriptions(
     let before = known.len();
     known.retain(|topic, _| given.iter().any(|s| s.topic == *topic));
     changed.topics |= known.len() != before;
+    changed.otherwise = !is_first && (changed.otherwise || known.len() != before);
     changed
 }
 

@@ -109,6 +109,10 @@ pub struct Settings {
     pub metadata_piece_max: usize,
 
     pub notify_consumer_ids_changed: bool,
+    /// Consumers are sent to offsets that operators set by their pulls, not by requests to them.
+    pub server_side_reset: bool,
+    /// Replies are kept in the cluster's reply topic, beside being pushed to who asked.
+    pub store_replies: bool,
     pub client_expires_after_ms: u64,
     pub reject_pull_consumer: bool,
     pub register_producers: bool,
@@ -350,6 +354,8 @@ impl Settings {
             mixed_message_type: v.bool("enableMixedMessageType")?,
             metadata_piece_max: v.number("splitMetadataSize")?,
             notify_consumer_ids_changed: v.bool("notifyConsumerIdsChangedEnable")?,
+            server_side_reset: v.bool("useServerSideResetOffset")?,
+            store_replies: v.bool("storeReplyMessageEnable")?,
             client_expires_after_ms: v.number("channelExpiredTimeout")?,
             reject_pull_consumer: v.bool("rejectPullConsumerEnable")?,
             register_producers: v.bool("enableRegisterProducer")?,

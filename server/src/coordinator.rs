@@ -10,10 +10,12 @@
 //! Topics, groups, offsets, members and queue locks change here and nowhere else. The tables sit in one `RefCell` that is
 //! never borrowed across an await.
 
+pub mod calls;
 pub mod journal;
 mod orphans;
 pub mod outgoing;
 pub mod rates;
+mod resetting;
 mod saving;
 mod scan;
 pub mod state;
@@ -38,17 +40,19 @@ use crate::groups::Groups;
 use crate::handlers::admin::cold::Thresholds;
 use crate::handlers::query_key::Turns;
 use crate::handlers::{self, Answer, Caller};
-use crate::messages::{CreateTopic, OffsetCommit, Refusal, Shared, ToCoordinator};
+use crate::messages::{CreateTopic, Refusal, Shared, ToCoordinator};
 use crate::offsets::Offsets;
 use crate::pop::Pop;
 use crate::queue_locks::QueueLocks;
 use crate::registration::Registration;
+use crate::resets::Resets;
 use crate::static_topics::StaticTopics;
 use crate::stats::figures::Figures;
 use crate::topics::{Created, Topics};
 use crate::transaction;
 pub use saving::{group_table, topic_table};
 
+use calls::Calls;
 use journal::{Entry, Journal};
 use outgoing::Outgoing;
 use rates::Rates;
@@ -64,6 +68,7 @@ pub struct Tables {
     pub offsets: Offsets,
     pub clients: Clients,
     pub locks: QueueLocks,
+    pub resets: Resets,
     /// Of topics that were deleted while they had messages.
     pub starts: orphans::Starts,
 }
@@ -72,6 +77,7 @@ pub struct Tables {
 pub struct Coordinator {
     pub shared: Shared,
     pub outgoing: Outgoing,
+    pub calls: Calls,
     pub rates: Rates,
     pub figures: Figures,
     pub cold_thresholds: Thresholds,
@@ -108,6 +114,7 @@ impl Coordinator {
     ) -> Rc<Self> {
         let coordinator = Rc::new(Self {
             outgoing: Outgoing::new(shared.shards.clone()),
+            calls: Calls::default(),
             rates: Rates::new(reactor::wall_ms(), reactor::local_hour(reactor::wall_ms())),
             figures: Figures::new(&shared.settings.load().cluster_name, now_s()),
             delay,
@@ -183,8 +190,13 @@ impl Coordinator {
             ToCoordinator::Reached(reply) => reply.send(()),
             ToCoordinator::Closed { conn } => {
                 self.pop.parked.closed(conn);
+                self.calls.gone(conn);
                 let left = self.tables().clients.connection_closed(conn);
                 self.groups_lost_a_member(&left);
+            }
+            ToCoordinator::ResetTold(place) => self.reset_told(place),
+            ToCoordinator::ResetFollowed { place, offset } => {
+                self.reset_followed(&place, offset);
             }
             ToCoordinator::CommitOffsets(commits) => self.commit_offsets(&commits),
             ToCoordinator::Counted(counted) => {
@@ -216,6 +228,7 @@ impl Coordinator {
         let peer = caller.peer;
         match Command::decode(frame) {
             Ok(command) if !command.is_response() => handlers::handle(self, caller, &command),
+            Ok(command) if self.calls.answered(caller.conn, &command) => {}
             Ok(command) => {
                 tracing::debug!(%peer, opaque = command.opaque, "answer to nothing that was asked");
             }
@@ -249,21 +262,12 @@ impl Coordinator {
         self.stopped.get()
     }
 
-    fn commit_offsets(&self, commits: &[OffsetCommit]) {
-        let mut tables = self.tables();
-        for commit in commits {
-            if tables.topics.get(&commit.topic).is_none() {
-                tracing::debug!(topic = %commit.topic, peer = %commit.peer, "offset of an unknown topic dropped");
-                continue;
-            }
-            tables
-                .offsets
-                .commit(&commit.group, &commit.topic, commit.queue_id, commit.offset);
-        }
-    }
-
     /// The topic as it is now, and whether it was made by this.
-    fn create_topic(&self, topic: &str, kind: &CreateTopic) -> Result<Made<TopicConfig>, Refusal> {
+    pub fn create_topic(
+        &self,
+        topic: &str,
+        kind: &CreateTopic,
+    ) -> Result<Made<TopicConfig>, Refusal> {
         let now_ms = reactor::wall_ms();
         let created = match kind {
             CreateTopic::BySend {

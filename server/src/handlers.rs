@@ -14,6 +14,9 @@ pub mod pull;
 pub mod query;
 pub mod query_key;
 pub mod recall;
+pub mod relay;
+pub mod reply;
+pub mod reset;
 pub mod send;
 pub mod send_back;
 
@@ -189,6 +192,14 @@ fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>
         request::RESUME_CHECK_HALF_MESSAGE => end::resume(coordinator, command),
         request::CONSUMER_SEND_MSG_BACK => send_back::handle(coordinator, command),
         request::QUERY_CONSUMER_OFFSET => offset::query(coordinator, command),
+        request::INVOKE_BROKER_TO_RESET_OFFSET => reset::handle(coordinator, caller, command),
+        request::CLONE_GROUP_OFFSET => reset::clone(coordinator, caller, command),
+        request::GET_CONSUMER_RUNNING_INFO => relay::running_info(coordinator, command),
+        request::CONSUME_MESSAGE_DIRECTLY => relay::consume_directly(coordinator, command),
+        request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => relay::status(coordinator, command),
+        request::SEND_REPLY_MESSAGE | request::SEND_REPLY_MESSAGE_V2 => {
+            reply::handle(coordinator, caller, command)
+        }
         request::UPDATE_CONSUMER_OFFSET => offset::update(coordinator, command),
         request::GET_ALL_CONSUMER_OFFSET => offset::all(coordinator),
         request::GET_ALL_DELAY_OFFSET => offset::all_delayed(coordinator),

@@ -34,6 +34,7 @@ pub mod queue_locks;
 pub mod registration;
 pub mod request;
 pub mod request_inbox;
+pub mod resets;
 pub mod shard;
 pub mod static_topics;
 pub mod stats;

@@ -209,6 +209,29 @@ impl<P> LongPolls<P> {
     }
 
     /// Looks at one; its queue and the offset it waits for if it goes on waiting.
+    /// Takes out those parked pulls of a queue that are to be told something else than what they wait for.
+    pub fn take_out(&self, queue_no: QueueNo, mut wanted: impl FnMut(&P) -> bool) -> Vec<P> {
+        let mut tables = self.tables.borrow_mut();
+        let keys = tables.by_queue.get(&queue_no).cloned().unwrap_or_default();
+        let mut taken = Vec::new();
+        for key in keys {
+            let is_wanted = tables
+                .waiting
+                .get(key)
+                .is_some_and(|waiting| match &waiting.who {
+                    Who::Pull(Some(pull)) => wanted(pull),
+                    Who::Pull(None) | Who::Task(_) => false,
+                });
+            if is_wanted
+                && let Some(waiting) = tables.remove(key)
+                && let Who::Pull(Some(pull)) = waiting.who
+            {
+                taken.push(pull);
+            }
+        }
+        taken
+    }
+
     fn look_at(
         &self,
         key: Key,

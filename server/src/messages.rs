@@ -18,6 +18,7 @@ use crate::delay::Gauges;
 use crate::filter::Filter;
 use crate::published::Published;
 use crate::request_inbox::RequestInbox;
+use crate::resets::{self, Place};
 use crate::stats::Stats;
 use crate::stats::tally::Counted;
 
@@ -53,6 +54,8 @@ pub enum ToShard {
     Wake(QueueNo),
     /// Messages the broker itself has stored, to be counted: queue and bytes of each.
     Stored(Vec<(QueueNo, u32)>),
+    /// An operator has set offsets in this queue.
+    Reset(QueueNo),
     /// A new connection, accepted by another core.
     Accepted(DetachedSocket),
     /// No more reading: flush what is queued to every connection, close them all, then answer.
@@ -90,6 +93,13 @@ pub enum ToCoordinator {
     CommitOffsets(Vec<OffsetCommit>),
     /// What was put and got lately.
     Counted(Box<Counted>),
+    /// A consumer was sent to the offset that was set for it, ...
+    ResetTold(Place),
+    /// ... or has come to it.
+    ResetFollowed {
+        place: Place,
+        offset: i64,
+    },
     CreateTopic {
         topic: String,
         kind: CreateTopic,
@@ -173,6 +183,8 @@ pub struct Shared {
     pub subscriptions: Published<SubscriptionTable>,
     /// Groups with a queue lock that has not expired: their retries go to the dead-letter topic at once.
     pub ordered_groups: Published<imbl::HashSet<Arc<str>>>,
+    /// Offsets that consumers still have to follow.
+    pub resets: Published<resets::Offsets>,
     pub writer: Sender<ToWriter>,
     pub coordinator: Sender<ToCoordinator>,
     /// The same for what connections send, which may be large.

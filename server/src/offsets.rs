@@ -66,6 +66,17 @@ impl Offsets {
         self.changed = true;
     }
 
+    /// `to` stands where `from` does in every queue of a topic, and nowhere else. How many queues that were.
+    pub fn clone_group(&mut self, from: &str, to: &str, topic: &str) -> usize {
+        let Some(queues) = self.table.get(offset_key(topic, from).as_str()).cloned() else {
+            return 0;
+        };
+        let count = queues.len();
+        self.table.insert(Arc::from(offset_key(topic, to)), queues);
+        self.changed = true;
+        count
+    }
+
     pub fn topics_of_group(&self, group: &str) -> Vec<String> {
         let of_group = |key: &Arc<str>| match split_offset_key(key) {
             Some((topic, owner)) if owner == group => Some(topic.to_owned()),
@@ -156,6 +167,20 @@ mod tests {
         assert_eq!(offsets.get("h", "t", 1), None);
         assert_eq!(offsets.groups_of_topic("t"), ["g", "h"]);
         assert_eq!(offsets.topics_of_group("h"), ["t"]);
+    }
+
+    #[test]
+    fn a_cloned_group_stands_where_the_other_does() {
+        let mut offsets = Offsets::default();
+        offsets.commit("g", "t", 0, 5);
+        offsets.commit("g", "t", 1, 6);
+        offsets.commit("h", "t", 2, 7);
+        assert_eq!(offsets.clone_group("g", "h", "t"), 2);
+        offsets.commit("g", "t", 0, 9);
+        assert_eq!(offsets.get("h", "t", 0), Some(5));
+        assert_eq!(offsets.get("h", "t", 1), Some(6));
+        assert_eq!(offsets.get("h", "t", 2), None);
+        assert_eq!(offsets.clone_group("g", "h", "u"), 0);
     }
 
     #[test]

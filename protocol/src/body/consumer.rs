@@ -27,6 +27,33 @@ impl ResetOffsets {
         out
     }
 
+    /// As clients in C++ want it: a list, for their parser knows no objects as keys.
+    pub fn to_json_list(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Entry<'a> {
+            broker_name: &'a str,
+            offset: i64,
+            queue_id: i32,
+            topic: &'a str,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct List<'a> {
+            offset_table: Vec<Entry<'a>>,
+        }
+        let entries = self.offsets.iter().map(|(queue, offset)| Entry {
+            broker_name: &queue.broker_name,
+            offset: *offset,
+            queue_id: queue.queue_id,
+            topic: &queue.topic,
+        });
+        let list = List {
+            offset_table: entries.collect(),
+        };
+        json::to_vec(&list, Dialect::Strict)
+    }
+
     pub fn from_json(bytes: &[u8]) -> Result<ResetOffsets, json::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]

@@ -22,6 +22,27 @@ header! {
 }
 
 header! {
+    /// 307 (how are you), 309 (consume this message now): handed on to a consumer.
+    pub struct AskConsumer<'a> {
+        group: Cow<'a, str> = "consumerGroup",
+        client_id: Option<Cow<'a, str>> = "clientId",
+        /// 309, as are the next ones.
+        message_id: Option<Cow<'a, str>> = "msgId",
+        topic: Option<Cow<'a, str>> = "topic",
+    }
+}
+
+header! {
+    /// 223: where the members of a group stand in a topic, by their own account.
+    pub struct AskStatus<'a> {
+        group: Cow<'a, str> = "group",
+        topic: Cow<'a, str> = "topic",
+        /// Only this one.
+        client_id: Option<Cow<'a, str>> = "clientAddr",
+    }
+}
+
+header! {
     /// 204: the connections of a producer group.
     pub struct ProducerGroup<'a> {
         producer_group: Cow<'a, str> = "producerGroup",

@@ -36,6 +36,35 @@ header! {
     }
 }
 
+header! {
+    /// 222: where a group is to go on, at a time or at an offset. The answer is
+    /// [`crate::body::consumer::ResetOffsets`].
+    pub struct ResetOffset<'a> {
+        group: Cow<'a, str> = "group",
+        topic: Cow<'a, str> = "topic",
+        /// Negative: at the end.
+        time_ms: i64 = "timestamp",
+        /// Also where that skips messages; true when absent.
+        force: Option<bool> = "isForce",
+        /// One queue of the topic; all of them when absent or negative (5.x).
+        queue_id: Option<i32> = "queueId",
+        /// In that queue, instead of the time (5.x).
+        offset: Option<i64> = "offset",
+    }
+}
+
+header! {
+    /// 314: one group takes over where another stands.
+    pub struct CloneOffsets<'a> {
+        source_group: Cow<'a, str> = "srcGroup",
+        destination_group: Cow<'a, str> = "destGroup",
+        /// All topics when absent or empty.
+        topic: Option<Cow<'a, str>> = "topic",
+        /// Also topics the group does not read at present.
+        offline: Option<bool> = "offline",
+    }
+}
+
 /// Which of several messages of one time is meant (code 29, 5.x).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Boundary {

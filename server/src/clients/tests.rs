@@ -37,11 +37,13 @@ fn consumer(group: &str, topics: &[(&str, i64)]) -> ConsumerData {
 const JOINED: Change = Change {
     members_must_know: true,
     subscriptions: true,
+    disagrees: false,
     send_in_full: false,
 };
 const NOTHING: Change = Change {
     members_must_know: false,
     subscriptions: false,
+    disagrees: false,
     send_in_full: false,
 };
 
@@ -76,11 +78,49 @@ fn a_new_expression_is_seen_by_pulls_and_a_new_topic_by_members_too() {
         Change {
             members_must_know: false,
             subscriptions: true,
-            send_in_full: false
+            ..NOTHING
         }
     );
     assert_eq!(beat(&[("t", 6), ("u", 1)]), JOINED);
     assert_eq!(beat(&[("u", 1)]), JOINED, "a topic less is a change");
+}
+
+#[test]
+fn members_that_want_something_else_than_the_others_are_noticed() {
+    let mut clients = Clients::default();
+    let mut beat = |conn_of: u32, topics: &[(&str, i64)]| {
+        let client = client(&conn_of.to_string(), 0);
+        let data = consumer("g", topics);
+        let changed = clients.consumer_heartbeat(conn(conn_of), client, &data, Form::Long);
+        changed.disagrees
+    };
+    assert!(!beat(1, &[("t", 1)]));
+    assert!(
+        !beat(1, &[("t", 1), ("u", 1)]),
+        "alone it may change its mind"
+    );
+    assert!(!beat(2, &[("t", 2), ("u", 2)]), "the same, said later");
+    assert!(beat(2, &[("t", 3)]));
+    assert!(beat(1, &[("t", 1), ("u", 1)]));
+}
+
+#[test]
+fn replies_go_where_the_client_was_heard_last() {
+    let mut clients = Clients::default();
+    clients.producer_heartbeat(conn(1), client("a", 0), "p");
+    clients.producer_heartbeat(conn(1), client("a", 0), "q");
+    clients.producer_leaves(conn(1), "p");
+    assert_eq!(
+        clients.producer_connection("a"),
+        Some(conn(1)),
+        "still in q"
+    );
+    clients.producer_heartbeat(conn(2), client("a", 1), "p");
+    assert_eq!(clients.producer_connection("a"), Some(conn(2)));
+    clients.connection_closed(conn(1));
+    assert_eq!(clients.producer_connection("a"), Some(conn(2)));
+    clients.producer_leaves(conn(2), "p");
+    assert_eq!(clients.producer_connection("a"), None);
 }
 
 #[test]

@@ -180,7 +180,7 @@ pub static KEYS: &[Key] = &[
         MILLIS,
         Tuning,
     ),
-    key("useServerSideResetOffset", "true", Bool, Tuning),
+    key("useServerSideResetOffset", "true", Bool, Live),
     key("consumerOffsetUpdateVersionStep", "500", COUNT, Tuning),
     key("enableCleanExpiredOffset", "false", Bool, Tuning),
     key("enableBroadcastOffsetStore", "true", Bool, Tuning),
@@ -401,7 +401,7 @@ pub static KEYS: &[Key] = &[
     key("diskFallRecorded", "true", Bool, Tuning),
     key("offsetCheckInSlave", "false", Bool, Tuning),
     key("isolateLogEnable", "false", Bool, Tuning),
-    key("storeReplyMessageEnable", "true", Bool, Tuning),
+    key("storeReplyMessageEnable", "true", Bool, Live),
     key("autoDeleteUnusedStats", "true", Bool, Tuning),
     key("enableDetailStat", "true", Bool, Tuning),
     key(

@@ -53,7 +53,7 @@ impl Outgoing {
         self.push(conn.shard, ToShard::Close { conn });
     }
 
-    fn push(&self, shard: u16, message: ToShard) {
+    pub fn push(&self, shard: u16, message: ToShard) {
         self.queued.borrow_mut().push_back((shard, message));
     }
 

@@ -21,6 +21,7 @@ pub(super) async fn run(coordinator: Rc<Coordinator>) {
         coordinator.expire_clients();
         coordinator.tables().locks.expire(now_ms());
         coordinator.locks_changed();
+        coordinator.expire_resets();
         coordinator.outgoing.send_all().await;
     }
 }
@@ -78,8 +79,24 @@ impl Coordinator {
             return;
         }
         self.subscriptions_changed(groups.iter().map(|name| &**name));
+        self.forget_resets(groups);
         for group in groups {
             self.tell_members(group);
+        }
+    }
+
+    /// Who comes next to a group without members asks for its offset first.
+    fn forget_resets(&self, groups: &[Arc<str>]) {
+        let mut tables = self.tables();
+        let tables = &mut *tables;
+        let empty = groups
+            .iter()
+            .filter(|group| tables.clients.consumer_group(group).is_none());
+        let forgotten = empty
+            .filter(|group| tables.resets.forget_group(group))
+            .count();
+        if forgotten > 0 {
+            self.shared.resets.publish(tables.resets.snapshot());
         }
     }
 

@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::groups::Groups;
 use crate::offsets::Offsets;
 use crate::queue_locks::QueueLocks;
+use crate::resets::Resets;
 use crate::topics::Topics;
 
 pub const TOPICS: &str = "topics.json";
@@ -74,6 +75,7 @@ pub fn load(settings: &Settings, store: &Store) -> io::Result<Loaded> {
         offsets: Offsets::default(),
         clients: Clients::default(),
         locks: QueueLocks::default(),
+        resets: Resets::default(),
         starts: orphans::Starts::default(),
     };
     if let Some(saved) = read(&config_dir.join(TOPICS))? {

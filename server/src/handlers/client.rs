@@ -72,6 +72,14 @@ fn consumer(
             .tables()
             .clients
             .consumer_heartbeat(caller.conn, client.clone(), data, form);
+    if change.disagrees {
+        tracing::warn!(
+            group,
+            client = client.id,
+            peer = %caller.peer,
+            "members of one group subscribe differently: whose heartbeat came last decides for all of them, and others miss messages"
+        );
+    }
     if change.subscriptions {
         coordinator.subscriptions_changed(std::iter::once(group.as_str()));
     }

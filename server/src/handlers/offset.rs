@@ -84,6 +84,10 @@ pub fn update(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
             format!("Topic {topic} not exist!"),
         ));
     }
+    if tables.resets.is_pending(group, topic, header.queue_id) {
+        // It is where the consumer was before.
+        return Ok(Answer::code(response::SUCCESS, "Offset has been previously reset").into());
+    }
     tables
         .offsets
         .commit(group, topic, header.queue_id, header.commit_offset);

@@ -6,6 +6,7 @@ mod answer;
 mod check;
 mod cold;
 mod look;
+mod reset;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -81,18 +82,21 @@ fn attempt(
 ) -> Result<(), NotDone> {
     let header = PullHeader::from(command)
         .map_err(|error| NotDone::refused(response::SYSTEM_ERROR, error.to_string()))?;
-    let checked = check::check(shard, connection, command, &header)?;
+    let pull = check::check(shard, connection, command, &header)?;
     if header.sys_flag & flags::COMMIT_OFFSET != 0 {
         shard.offset_commits.add(OffsetCommit {
-            group: checked.group,
-            topic: Arc::clone(checked.pull.topic.name()),
+            group: Arc::clone(&pull.group),
+            topic: Arc::clone(pull.topic.name()),
             queue_id: header.queue_id,
             offset: header.commit_offset,
             peer: connection.peer(),
         });
     }
     let suspend = suspend_time(shard, &header);
-    match look::look(shard, connection, checked.pull) {
+    if reset::sent_elsewhere(shard, connection, &pull) {
+        return Ok(());
+    }
+    match look::look(shard, connection, pull) {
         look::Outcome::Done => {}
         look::Outcome::Nothing(pull) => match suspend {
             Some(suspend) if connection.parked_pulls().get() < PARKED_PER_CONNECTION_MAX => {
@@ -154,6 +158,20 @@ pub fn wake(shard: &Rc<Shard>, queue: QueueNo) {
         // The rest follows behind what else this shard has been told meanwhile.
         let rest = wake_rest(Rc::clone(shard), queue);
         reactor::spawn("wake parked pulls", rest);
+    }
+}
+
+/// An operator has set offsets of this queue: parked pulls that are elsewhere hear of it now.
+pub fn tell_of_reset(shard: &Rc<Shard>, queue: QueueNo) {
+    for pull in shard
+        .polls
+        .take_out(queue, |pull| reset::is_elsewhere(shard, pull))
+    {
+        let connection = shard.connections.get(pull.conn);
+        unpark(shard, connection.as_deref());
+        if let Some(connection) = connection {
+            reset::sent_elsewhere(shard, &connection, &pull);
+        }
     }
 }
 

@@ -4,8 +4,10 @@
 //! its dead-letter topic.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use engine::LogOffset;
+use protocol::body::topic_config::TopicConfig;
 use protocol::code::response;
 use protocol::header::message::SendBack;
 use protocol::names::{self, SCHEDULE_TOPIC};
@@ -30,6 +32,7 @@ struct GivenBack {
     delay_level: i32,
     reconsume_times_max: i32,
     retry_queues: u32,
+    unit_mode: bool,
 }
 
 pub fn handle(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
@@ -68,6 +71,7 @@ pub fn handle(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
         delay_level: header.delay_level,
         reconsume_times_max: header.max_reconsume_times.unwrap_or(config.retry_max_times),
         retry_queues,
+        unit_mode: header.unit_mode.unwrap_or(false),
     };
     let coordinator = Rc::clone(coordinator);
     Ok(Reply::later(async move {
@@ -94,7 +98,11 @@ async fn give_back(coordinator: &Coordinator, asked: &GivenBack) -> Result<(), R
     let settings = coordinator.settings();
     let levels = i32::try_from(settings.delay_levels_ms.len()).unwrap_or(i32::MAX);
     let again = Again::of(&view, asked, levels, reactor::random());
-    make_topic(coordinator, &again);
+    let topic = make_topic(coordinator, &again, asked.unit_mode);
+    if !permission::is_writable(topic.perm) {
+        let remark = format!("the topic[{}] sending message is forbidden", again.topic);
+        return Err(refuse(response::NO_PERMISSION, remark));
+    }
 
     let (topic, queue_id) = again.stored_in();
     let queue_no = u32::try_from(queue_id).expect("levels start at 1");
@@ -131,19 +139,20 @@ fn count(coordinator: &Coordinator, asked: &GivenBack, again: &Again) {
     }
 }
 
-fn make_topic(coordinator: &Coordinator, again: &Again) {
+fn make_topic(coordinator: &Coordinator, again: &Again, unit_mode: bool) -> Arc<TopicConfig> {
     let created = coordinator.tables().topics.create_for_group(
         &again.topic,
         again.queues,
         READ_WRITE,
         None,
-        false,
+        unit_mode && again.waits_in.is_some(),
         reactor::wall_ms(),
     );
     let made = coordinator.keep_created(created);
     if made.is_new {
         coordinator.journal_entry(&Entry::Topic((*made.value).clone()));
     }
+    made.value
 }
 
 /// The message as it is stored again.
@@ -251,6 +260,7 @@ mod tests {
             delay_level,
             reconsume_times_max: 16,
             retry_queues: 1,
+            unit_mode: false,
         };
         let view = View::parse(&bytes).expect("a record");
         Again::of(&view, &asked, LEVELS, 5)

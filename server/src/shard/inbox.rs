@@ -28,6 +28,7 @@ fn handle(shard: &Rc<Shard>, message: ToShard) {
     match message {
         ToShard::Appended(batch) => send::acknowledge(shard, batch),
         ToShard::Wake(queue) => pull::wake(shard, queue),
+        ToShard::Reset(queue) => pull::tell_of_reset(shard, queue),
         ToShard::Deliver {
             conn,
             frames,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::Settings;
 use crate::messages::{GroupTable, Shared, SubscriptionTable, TopicTable};
 use crate::published::Reader;
+use crate::resets;
 
 /// Lives on one core.
 pub struct Views {
@@ -13,6 +14,7 @@ pub struct Views {
     pub groups: Reader<GroupTable>,
     pub subscriptions: Reader<SubscriptionTable>,
     pub ordered_groups: Reader<imbl::HashSet<Arc<str>>>,
+    pub resets: Reader<resets::Offsets>,
 }
 
 impl Views {
@@ -23,15 +25,17 @@ impl Views {
             groups: shared.groups.reader(),
             subscriptions: shared.subscriptions.reader(),
             ordered_groups: shared.ordered_groups.reader(),
+            resets: shared.resets.reader(),
         }
     }
 
-    /// Five atomic loads, unless something changed.
+    /// Six atomic loads, unless something changed.
     pub fn refresh(&mut self) {
         self.settings.refresh();
         self.topics.refresh();
         self.groups.refresh();
         self.subscriptions.refresh();
         self.ordered_groups.refresh();
+        self.resets.refresh();
     }
 }

@@ -8,7 +8,7 @@ use protocol::body::heartbeat::{ConsumerData, HeartbeatData, SubscriptionData};
 use protocol::code::request;
 use protocol::frame::FRAME_BYTES_MAX;
 use protocol::json::Dialect;
-use protocol::{Command, Encoding, Value, write_request};
+use protocol::{Asked, Command, Encoding, Value, write_request, write_response};
 use reactor::{Frames, Socket};
 
 use crate::cluster::BROKER;
@@ -167,6 +167,24 @@ impl Peer {
         };
         self.frames.feed(&chunk, keep).expect("frames are whole");
         !chunk.is_empty()
+    }
+
+    /// As `write`, with a body.
+    pub async fn write_with(&mut self, code: i32, fields: &[(&str, Value<'_>)], body: &[u8]) {
+        self.opaque += 1;
+        let mut bytes = Vec::new();
+        let (encoding, opaque) = (Encoding::Json, self.opaque);
+        write_request(&mut bytes, encoding, code, opaque, false, fields, body);
+        self.socket.send(bytes).await.0.expect("connected");
+    }
+
+    /// What a request of the broker is told.
+    pub async fn answer(&mut self, to: &Heard, code: i32, body: &[u8]) {
+        let mut bytes = Vec::new();
+        let (encoding, opaque) = (Encoding::Json, to.opaque);
+        let to = Asked { opaque, encoding };
+        write_response(&mut bytes, to, code, None, &[], body);
+        self.socket.send(bytes).await.0.expect("connected");
     }
 
     /// Joins a group, subscribing to all of a topic.

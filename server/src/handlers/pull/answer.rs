@@ -19,6 +19,8 @@ pub enum Moved {
     NothingInQueue,
     BeyondEnd,
     BelowStart,
+    /// An operator has set it.
+    Reset,
 }
 
 impl Moved {
@@ -28,6 +30,7 @@ impl Moved {
             Self::NothingInQueue => "NO_MESSAGE_IN_QUEUE",
             Self::BeyondEnd => "OFFSET_OVERFLOW_BADLY",
             Self::BelowStart => "OFFSET_TOO_SMALL",
+            Self::Reset => "OFFSET_RESET",
         }
     }
 }

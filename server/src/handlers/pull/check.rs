@@ -20,17 +20,12 @@ use crate::shard::{Connection, Shard, Views};
 /// Clients without a slave to go to are told to stay with the master.
 const MASTER: i64 = 0;
 
-pub struct Checked {
-    pub pull: Pull,
-    pub group: Arc<str>,
-}
-
 pub fn check(
     shard: &Rc<Shard>,
     connection: &Connection,
     command: &Command<'_>,
     header: &PullHeader<'_>,
-) -> Result<Checked, NotDone> {
+) -> Result<Pull, NotDone> {
     let views = shard.views.borrow();
     let settings = views.settings.value();
     if !permission::is_readable(settings.broker_permission) {
@@ -45,10 +40,10 @@ pub fn check(
     let wanted = find_filter(&views, &group, group_config, &topic, header)?;
     let queue = Arc::clone(&topic.queue(&shard.shared.store, queue_id));
     let topic_sys_flag = topic.config().topic_sys_flag;
-    let pull = Pull {
+    Ok(Pull {
         conn: connection.id(),
         asked: Asked::from(command),
-        group: Arc::clone(&group),
+        group,
         topic,
         queue,
         offset: header.queue_offset,
@@ -60,8 +55,7 @@ pub fn check(
         suggested_broker: MASTER,
         looked_at: reactor::turn_time(),
         from_disk: false,
-    };
-    Ok(Checked { pull, group })
+    })
 }
 
 fn forbidden(remark: String) -> NotDone {
