@@ -23,7 +23,7 @@ use std::time::Duration;
 /// Pages are touched in steps of this size.
 const STEP_BYTES: u64 = 4 << 20;
 /// Zeros are written in pieces of this size: what else goes to the disk waits for no more.
-const ZEROS_BYTES: u64 = 1 << 20;
+const ZEROS_BYTES: usize = 256 << 10;
 /// How long after a failed attempt the next segment is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -41,6 +41,8 @@ pub(crate) struct Ahead {
     /// No further job is begun.
     is_stopped: Cell<bool>,
     state: RefCell<State>,
+    /// What zeros are written from, again and again: new memory costs a page fault for each page of it.
+    zeros: Cell<Option<Buffer>>,
     /// Something to do.
     wake: Notify,
     /// Something was done.
@@ -112,6 +114,7 @@ impl Ahead {
                 next: Next::Missing,
                 next_wanted: false,
             }),
+            zeros: Cell::new(None),
             wake: Notify::new(),
             done: Notify::new(),
         }
@@ -231,7 +234,11 @@ impl Ahead {
             let from = state
                 .touched
                 .max(if state.bounded { 0 } else { state.position });
-            let to = (from + STEP_BYTES).min(self.segment_bytes);
+            let step = match self.writes_zeros {
+                true => ZEROS_BYTES as u64,
+                false => STEP_BYTES,
+            };
+            let to = (from + step).min(self.segment_bytes);
             return Job::Touch { from, to };
         }
         if state.next_wanted && matches!(state.next, Next::Missing) {
@@ -262,7 +269,7 @@ impl Ahead {
                 } else {
                     Touched::Clean
                 };
-                write_zeros(&segment, from, to).await.map(|()| zeroed)
+                self.write_zeros(&segment, from, to).await.map(|()| zeroed)
             }
             Memory::Window(_) => make_zero(&segment, from, to).await,
         };
@@ -336,9 +343,29 @@ impl Ahead {
         });
         let segment = installed.await?;
         if self.writes_zeros {
-            write_zeros(&segment, 0, touched).await?;
+            self.write_zeros(&segment, 0, touched).await?;
         }
         Ok(segment)
+    }
+
+    /// Writes zeros to `from..to` of the segment's file, whole blocks. The tail is not there yet. One write at a time, as the
+    /// tail goes on: many at once would hold up every commit for milliseconds.
+    async fn write_zeros(&self, segment: &Segment, from: u64, to: u64) -> io::Result<()> {
+        let kept = self.zeros.take();
+        let mut zeros = kept
+            .or_else(|| Buffer::several(1, ZEROS_BYTES).pop())
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        let mut at = from;
+        while at < to {
+            let step = (to - at).min(ZEROS_BYTES as u64);
+            zeros.set_len(step as usize);
+            let (written, buffer) = segment.file().write_at(zeros, at).await;
+            written?;
+            zeros = buffer;
+            at += step;
+        }
+        self.zeros.set(Some(zeros));
+        Ok(())
     }
 
     /// Leaves nothing behind the log's end, once the task has been cancelled: neither a half-made next segment, nor
@@ -458,21 +485,6 @@ async fn make_zero(segment: &Segment, from: u64, to: u64) -> io::Result<Touched>
     written?;
     // Whatever it was: what lies in front may be cut off by the next power cut, and this come back behind it.
     Ok(Touched::StaleZeroed)
-}
-
-/// Writes zeros to `from..to` of the segment's file, whole blocks. The tail is not there yet.
-async fn write_zeros(segment: &Segment, from: u64, to: u64) -> io::Result<()> {
-    let mut zeros = Buffer::with_capacity(ZEROS_BYTES.min(to - from) as usize);
-    let mut at = from;
-    while at < to {
-        let step = ZEROS_BYTES.min(to - at);
-        zeros.set_len(step as usize);
-        let (written, buffer) = segment.file().write_at(zeros, at).await;
-        written?;
-        zeros = buffer;
-        at += step;
-    }
-    Ok(())
 }
 
 /// Page by page, which compares fast.
