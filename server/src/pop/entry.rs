@@ -38,14 +38,16 @@ pub struct Writer {
     places: Vec<Place>,
 }
 
-impl Writer {
-    pub fn new() -> Self {
+impl Default for Writer {
+    fn default() -> Self {
         Self {
             bytes: vec![VERSION],
             places: Vec::new(),
         }
     }
+}
 
+impl Writer {
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -397,7 +399,7 @@ mod tests {
     proptest! {
         #[test]
         fn ops_are_read_as_they_were_written(entries in prop::collection::vec((places(), ops()), 0..100)) {
-            let mut writer = Writer::new();
+            let mut writer = Writer::default();
             entries.iter().for_each(|(place, op)| writer.add(place, op));
             let mut back = Vec::new();
             read(writer.bytes(), |place, op| back.push((place.clone(), op))).expect("its own");
@@ -421,7 +423,7 @@ mod tests {
             topic: Arc::from("a-topic-of-usual-length"),
             queue_id: 3,
         };
-        let mut writer = Writer::new();
+        let mut writer = Writer::default();
         let ack = |offset| Op::Ack {
             offsets: vec![offset],
             pop_ms: 1_700_000_000_000,

@@ -89,7 +89,7 @@ impl Journal {
         let mut pending = self.pending.borrow_mut();
         let is_full = |writer: &Writer| writer.bytes().len() >= MESSAGE_BYTES_MAX;
         if pending.messages.last().is_none_or(is_full) {
-            pending.messages.push(Writer::new());
+            pending.messages.push(Writer::default());
         }
         let message = pending.messages.last_mut().expect("put there");
         message.add(place, op);

@@ -18,10 +18,13 @@ const FRESH_FOR: Duration = Duration::from_secs(30);
 /// Topics that are remembered; then everything is asked again.
 const TOPICS_MAX: usize = 10_000;
 
+/// A topic's queues, and when they were asked for.
+type Known = (Instant, Rc<[MessageQueue]>);
+
 /// Lives on the coordinator's core.
 #[derive(Default)]
 pub struct Routes {
-    known: RefCell<HashMap<String, (Instant, Rc<[MessageQueue]>)>>,
+    known: RefCell<HashMap<String, Known>>,
 }
 
 impl Routes {

@@ -246,7 +246,7 @@ async fn produce_on(wire: &mut Wire, book: &Shared) -> io::Result<()> {
 async fn prepare(wire: &mut Wire, number: u64, book: &Shared) -> io::Result<()> {
     let properties = format!(
         "UNIQ_KEY\u{1}{number:032X}\u{2}TRAN_MSG\u{1}true\u{2}PGROUP\u{1}{GROUP}\u{2}WAIT\u{1}{}\u{2}",
-        number % 5 != 0
+        !number.is_multiple_of(5)
     );
     let header = SendHeader {
         producer_group: Text::plain(GROUP.as_bytes()),

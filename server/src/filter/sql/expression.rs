@@ -121,7 +121,7 @@ impl Expression {
         })
     }
 
-    pub fn as_condition(self) -> Result<Self, &'static str> {
+    pub fn into_condition(self) -> Result<Self, &'static str> {
         match self {
             Self::Property(_) => Ok(Self::AsCondition(Box::new(self))),
             condition if condition.is_condition() => Ok(condition),

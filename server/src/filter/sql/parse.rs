@@ -49,7 +49,7 @@ pub fn parse(text: &str) -> Result<Parsed, Refused> {
     parser.step()?;
     let condition = parser.or()?;
     Ok(Parsed {
-        condition: parser.check(condition.as_condition())?,
+        condition: parser.check(condition.into_condition())?,
         passes_over: parser.next.is_some(),
     })
 }
@@ -125,10 +125,10 @@ impl<'t> Parser<'t> {
         if self.next != Some(Token::Or) {
             return Ok(first);
         }
-        let mut any = vec![self.check(first.as_condition())?];
+        let mut any = vec![self.check(first.into_condition())?];
         while self.take(Token::Or)? {
             let next = self.and()?;
-            any.push(self.check(next.as_condition())?);
+            any.push(self.check(next.into_condition())?);
         }
         Ok(Expression::Or(any))
     }
@@ -138,10 +138,10 @@ impl<'t> Parser<'t> {
         if self.next != Some(Token::And) {
             return Ok(first);
         }
-        let mut all = vec![self.check(first.as_condition())?];
+        let mut all = vec![self.check(first.into_condition())?];
         while self.take(Token::And)? {
             let next = self.equality()?;
-            all.push(self.check(next.as_condition())?);
+            all.push(self.check(next.into_condition())?);
         }
         Ok(Expression::And(all))
     }
@@ -262,7 +262,7 @@ impl<'t> Parser<'t> {
             Token::Not => {
                 self.step()?;
                 let of = self.unary()?;
-                return Ok(negated_if(true, self.check(of.as_condition())?));
+                return Ok(negated_if(true, self.check(of.into_condition())?));
             }
             Token::Open => {
                 self.step()?;

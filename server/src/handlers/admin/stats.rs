@@ -79,7 +79,10 @@ pub fn of_group(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled
                     topic: topic.clone(),
                 };
                 let consumed = offset.unwrap_or(0).max(0);
-                queues.push((queue, popped(coordinator, group, &topic, queue_id, consumed)));
+                queues.push((
+                    queue,
+                    popped(coordinator, group, &topic, queue_id, consumed),
+                ));
             }
         }
     }
