@@ -678,7 +678,8 @@ fn every_code_of_the_tools_is_served() {
     scene(loopback(), |addr| async move {
         let mut client = Client::connect(addr).await;
         let broker = Broker::master("a", "a:1");
-        client.register(&broker, &[("t", 4)]).await;
+        let registered = client.register(&broker, &[("t", 4), ("u", 1)]).await;
+        assert_eq!(registered.code, response::SUCCESS, "{}", registered.remark);
         for (code, fields, body) in TOOLS {
             let answer = client.ask(*code, fields, body.as_bytes()).await;
             assert_eq!(answer.code, response::SUCCESS, "{code}: {}", answer.remark);

@@ -152,13 +152,19 @@ fn names_and_queues_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn timed_messages_are_not_stored_as_plain_ones() {
+fn a_timed_message_is_answered_for_its_queue_and_is_not_there_yet() {
     with_broker(5, async {
         let mut wire = connect().await;
-        let timed = send_header(TOPIC, 0, b"TIMER_DELAY_MS\x015000\x02");
+        let timed = send_header(TOPIC, 2, b"TIMER_DELAY_MS\x015000\x02");
+        let sent = send(&mut wire, &timed, b"body").await;
+        assert_eq!(sent.code, response::SUCCESS);
+        assert_eq!(sent.place.expect("sent").queue_id, 2);
+        let plain = send_header(TOPIC, 2, b"UNIQ_KEY\x01key\x02");
+        let sent = send(&mut wire, &plain, b"body").await;
         assert_eq!(
-            send(&mut wire, &timed, b"body").await.code,
-            response::SYSTEM_ERROR
+            sent.place.expect("sent").queue_offset,
+            0,
+            "the timed one has no place in the queue before its time"
         );
     });
 }
