@@ -33,7 +33,7 @@ enum To {
     Offset(i64),
 }
 
-/// 222. Groups without members find the offset when they come back. Members are sent there by their next pulls
+/// Code 222: groups without members find the offset when they come back. Members are sent there by their next pulls
 /// (`crate::resets`), or, where they keep their offsets themselves, by a request (220).
 pub fn handle(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
     let header = ResetOffset::from(command)?;
