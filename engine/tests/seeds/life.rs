@@ -230,8 +230,8 @@ impl One {
         let mut rest = bytes.as_slice();
         let mut offset = at;
         let is_lying = faults.bit_flip_ppm > 0;
-        // What has been unreadable for long is passed over.
-        let may_miss = is_lying || faults.bad_page_ppm > 0 || faults.read_error_ppm > 0;
+        // What stays unreadable is passed over; an error that passes hides nothing.
+        let may_miss = is_lying || faults.bad_page_ppm > 0;
         while !rest.is_empty() {
             let view = match View::parse(rest) {
                 Ok(view) if view.check_body().is_ok() => view,
