@@ -5,6 +5,10 @@
 //! far as this room has looked, and zeroed what it found. Where the log is written from a window there are no pages
 //! to touch, and the window bounds the tail as well; but where every write is synced, zeros are written ahead of the
 //! tail: what was written before is synced twice as fast as what was only allocated.
+//!
+//! Zeros that are written into the tail's own file change where the file system says its bytes are, and the next commit
+//! has to sync that as well. So they go into the next file, at the pace of the tail, while the tail fills this one; and
+//! into the first file of a store before there is much to commit.
 
 use crate::append::AppendError;
 use crate::config::Config;
@@ -24,6 +28,10 @@ use std::time::Duration;
 const STEP_BYTES: u64 = 4 << 20;
 /// Zeros are written in pieces of this size: what else goes to the disk waits for no more.
 const ZEROS_BYTES: usize = 256 << 10;
+/// Zeros nobody waits for: so many at once while nothing is appended.
+const IDLE_BYTES: u64 = 4 << 20;
+/// How long they wait in between.
+const IDLE_PAUSE: Duration = Duration::from_millis(4);
 /// How long after a failed attempt the next segment is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -67,13 +75,24 @@ struct State {
 
 enum Next {
     Missing,
-    Ready(Arc<Segment>),
+    /// And below where it is touched.
+    Ready(Arc<Segment>, u64),
     Failed(AppendError),
 }
 
 enum Job {
-    Touch { from: u64, to: u64 },
-    Create { base: u64 },
+    Touch {
+        from: u64,
+        to: u64,
+    },
+    Create {
+        base: u64,
+    },
+    /// Zeros for the next segment.
+    Zero {
+        from: u64,
+        to: u64,
+    },
     None,
 }
 
@@ -144,7 +163,7 @@ impl Ahead {
     pub fn advance(&self, position: u64) {
         let mut state = self.state.borrow_mut();
         state.position = position;
-        if position >= self.segment_bytes / 2 {
+        if position >= self.next_from() {
             state.next_wanted = true;
         }
         if !matches!(self.job(&state), Job::None) {
@@ -165,7 +184,6 @@ impl Ahead {
 
     /// The next segment, as soon as it is there.
     pub async fn next(&self) -> Result<Arc<Segment>, AppendError> {
-        let first_touched = self.first_touched();
         loop {
             {
                 let mut state = self.state.borrow_mut();
@@ -173,11 +191,11 @@ impl Ahead {
                 match &state.next {
                     Next::Missing => {}
                     Next::Failed(error) => return Err(*error),
-                    Next::Ready(segment) => {
-                        let segment = segment.clone();
+                    Next::Ready(segment, touched) => {
+                        let (segment, touched) = (segment.clone(), *touched);
                         state.segment = segment.clone();
                         state.position = 0;
-                        state.touched = first_touched;
+                        state.touched = touched;
                         state.wanted = 0;
                         state.bounded = self.writes_zeros;
                         state.stale = false;
@@ -200,13 +218,14 @@ impl Ahead {
             match job {
                 Job::Touch { from, to } => self.touch(from, to).await,
                 Job::Create { base } => self.create(base).await,
+                Job::Zero { from, to } => self.zero_next(from, to).await,
                 Job::None => {
                     let failed = matches!(self.state.borrow().next, Next::Failed(_));
                     if failed {
                         reactor::sleep(RETRY).await;
                         self.state.borrow_mut().next = Next::Missing;
                     } else {
-                        self.wake.notified().await;
+                        self.idle().await;
                     }
                     continue;
                 }
@@ -241,11 +260,76 @@ impl Ahead {
             let to = (from + step).min(self.segment_bytes);
             return Job::Touch { from, to };
         }
-        if state.next_wanted && matches!(state.next, Next::Missing) {
-            let base = state.segment.end();
-            return Job::Create { base };
+        match state.next {
+            Next::Missing if state.next_wanted => {
+                let base = state.segment.end();
+                Job::Create { base }
+            }
+            Next::Ready(_, from) if from < self.next_touched(state.position) => {
+                let to = (from + ZEROS_BYTES as u64).min(self.segment_bytes);
+                Job::Zero { from, to }
+            }
+            _ => Job::None,
         }
-        Job::None
+    }
+
+    /// From which position on the next segment is made.
+    fn next_from(&self) -> u64 {
+        match self.writes_zeros {
+            true => self.segment_bytes / 4,
+            false => self.segment_bytes / 2,
+        }
+    }
+
+    /// How far the next segment is to be zero when the tail is at `position`.
+    fn next_touched(&self, position: u64) -> u64 {
+        match self.writes_zeros {
+            true => paced(self.segment_bytes, self.next_from(), position),
+            false => 0,
+        }
+    }
+
+    /// Waits for work. Meanwhile the rest of a new store's first segment becomes zero, so slowly that no commit feels it.
+    async fn idle(&self) {
+        let rest = {
+            let state = self.state.borrow();
+            let is_new = self.writes_zeros && !state.stale && !self.is_stopped.get();
+            (is_new && state.touched < self.segment_bytes)
+                .then_some((state.touched, state.position))
+        };
+        let Some((from, position)) = rest else {
+            return self.wake.notified().await;
+        };
+        let woken = reactor::timeout(IDLE_PAUSE, self.wake.notified()).await;
+        if woken.is_ok() || self.is_stopped.get() {
+            return;
+        }
+        let bytes = match self.state.borrow().position == position {
+            true => IDLE_BYTES,
+            false => ZEROS_BYTES as u64,
+        };
+        let to = (from + bytes).min(self.segment_bytes);
+        self.is_busy.set(true);
+        self.touch(from, to).await;
+        self.is_busy.set(false);
+        self.done.notify();
+    }
+
+    async fn zero_next(&self, from: u64, to: u64) {
+        let segment = match &self.state.borrow().next {
+            Next::Ready(segment, _) => segment.clone(),
+            Next::Missing | Next::Failed(_) => return,
+        };
+        if let Err(error) = self.write_zeros(&segment, from, to).await {
+            tracing::warn!(%error, from, to, "preparing the next log segment failed");
+        }
+        let mut state = self.state.borrow_mut();
+        if state.segment.base() == segment.base() {
+            state.touched = state.touched.max(to);
+        } else if let Next::Ready(next, touched) = &mut state.next {
+            debug_assert_eq!(next.base(), segment.base());
+            *touched = to;
+        }
     }
 
     async fn touch(&self, from: u64, to: u64) {
@@ -294,7 +378,7 @@ impl Ahead {
 
     async fn create(&self, base: u64) {
         let next = match self.make_segment(base).await {
-            Ok(segment) => Next::Ready(Arc::new(segment)),
+            Ok(segment) => Next::Ready(Arc::new(segment), self.first_touched()),
             Err(error) => {
                 let used_percent = used_percent(self.layout.log_dir_of(base));
                 tracing::error!(%error, used_percent, "the next log segment cannot be made");
@@ -432,6 +516,14 @@ impl Ahead {
     }
 }
 
+/// How much of the next segment is to be done when the tail is at `position` of one of the same size: nothing at `from`,
+/// all of it a little before the end.
+fn paced(bytes: u64, from: u64, position: u64) -> u64 {
+    let way = (bytes / 16 * 15).saturating_sub(from).max(1);
+    let gone = position.saturating_sub(from).min(way);
+    (u128::from(bytes) * u128::from(gone) / u128::from(way)) as u64
+}
+
 fn used_percent(dir: &std::path::Path) -> u8 {
     match (fs::free_bytes(dir), fs::total_bytes(dir)) {
         (Ok(free), Ok(total)) if total > 0 => (100 - free.min(total) * 100 / total) as u8,
@@ -511,6 +603,19 @@ fn has_stale_record(bytes: &[u8], log_offset: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_segment_is_done_before_its_turn_and_no_earlier_than_it_has_to() {
+        for bytes in [4096, 64 << 10, 1 << 30, (1 << 31) - 4096] {
+            let from = bytes / 4;
+            let done: Vec<u64> = (0..=64)
+                .map(|n| paced(bytes, from, bytes / 64 * n))
+                .collect();
+            assert!(done.is_sorted());
+            assert_eq!((done[16], done[60], done[64]), (0, bytes, bytes));
+            assert!(done[38] > bytes / 100 * 45 && done[38] < bytes / 100 * 55);
+        }
+    }
 
     #[test]
     fn only_a_record_that_claims_its_own_place_is_stale() {

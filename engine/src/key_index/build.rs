@@ -18,7 +18,7 @@ use crate::queue_index::companion::{give_name, unfinished};
 use crate::queue_index::part::Damage;
 use crate::segment::Segment;
 use crate::store::Store;
-use reactor::{File, OpenOptions, fs, offload, offload_bulk};
+use reactor::{Buffer, File, OpenOptions, fs, offload, offload_bulk};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ const RUNS_MAX: usize = 64;
 const MERGE_READ_BLOCKS: u64 = 16;
 /// Merged bytes that are written at once.
 const MERGE_WRITE_BYTES: usize = 1 << 20;
+/// A spare that was for a longer record is not kept.
+const SPARE_BYTES_MAX: u64 = STRETCH_BYTES + (8 << 10);
 
 /// The index of one segment, as far as it has come.
 pub struct Build {
@@ -45,6 +47,8 @@ pub struct Build {
     /// What was read behind them, oldest first.
     memory: Vec<Arc<Memory>>,
     next_number: u32,
+    /// What stretches are read into, again and again: new memory costs a page fault for each page of it.
+    spare: Option<Buffer>,
 }
 
 struct Run {
@@ -69,6 +73,7 @@ impl Build {
             runs: Vec::new(),
             memory: Vec::new(),
             next_number: 0,
+            spare: None,
         }
     }
 
@@ -152,12 +157,20 @@ impl Build {
             return Ok(false);
         }
         let to = end.min(from + STRETCH_BYTES.max(self.next_bytes));
-        let stretch = Stretch::read(store, &self.segment, from, to).await?;
+        let spare = self.spare.take();
+        let mut stretch = Stretch::read(store, &self.segment, from, to, spare).await?;
+        let to = from + stretch.len();
         let (times, segment_end) = (self.times, self.segment.end());
-        let collected = offload_bulk("collect keys", move || {
-            collect(stretch.bytes(), base..segment_end, from, times)
+        let (collected, spare) = offload_bulk("collect keys", move || {
+            let bytes = stretch.load();
+            let collected = bytes.map(|bytes| collect(bytes, base..segment_end, from, times));
+            (collected, stretch.into_spare())
         })
         .await;
+        self.spare = spare.filter(|spare| spare.capacity() as u64 <= SPARE_BYTES_MAX);
+        let Some(collected) = collected else {
+            return Ok(true);
+        };
         self.next_bytes = collected.next_bytes as u64;
         if collected.consumed == 0 {
             if self.next_bytes <= to - from || to == end {

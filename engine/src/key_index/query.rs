@@ -188,6 +188,7 @@ impl<'a> Search<'a> {
         let mut at = view.indexed_to.max(list.first());
         let mut newest: VecDeque<Vec<u8>> = VecDeque::new();
         let (mut bytes, mut next_bytes) = (0, 0);
+        let mut spare = None;
         self.searched_from = end;
         while at < end {
             let Some((_, segment)) = list.containing(at) else {
@@ -200,13 +201,20 @@ impl<'a> Search<'a> {
             let (from, segment_end) = (at - segment.base(), segment.end());
             let of_segment = end.min(segment_end) - segment.base();
             let to = of_segment.min(from + STRETCH_BYTES.max(next_bytes));
-            let stretch = Stretch::read(self.store, segment, from, to).await?;
+            let mut stretch = Stretch::read(self.store, segment, from, to, spare.take()).await?;
+            let to = from + stretch.len();
             let (query, last_ms) = (self.query.clone(), self.last_ms);
             let scanned = offload_bulk("search the log", move || {
-                let records = Records::new(stretch.bytes(), at, segment_end);
-                scan_stretch(records, &query, last_ms)
-            })
-            .await;
+                let scanned = stretch.load().map(|bytes| {
+                    scan_stretch(Records::new(bytes, at, segment_end), &query, last_ms)
+                });
+                (scanned, stretch.into_spare())
+            });
+            let (scanned, returned) = scanned.await;
+            spare = returned;
+            let Some(scanned) = scanned else {
+                continue;
+            };
             next_bytes = scanned.next_bytes as u64;
             if scanned.consumed == 0 && (next_bytes <= to - from || to == of_segment) {
                 return Err(Ended::Failed(Damage::Short.into()));
