@@ -76,7 +76,7 @@ impl Report {
         format!(
             "{:3} min  acknowledged {}, delivered {}, on their way {}; twice after kills {}, after changes {}, sent twice {}, unexplained {}; \
              kills {}, changes {}, {} MiB, stalls {} (machine's {}, at starts {})",
-            self.elapsed.as_secs() / 60,
+            (self.elapsed.as_secs_f64() / 60.0).round(),
             acknowledged.total(),
             self.total(|one| one.deliveries),
             self.total(|one| one.missing),
