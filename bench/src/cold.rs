@@ -1,6 +1,7 @@
 //! `cold`: a topic of many GB is read from its first message with nothing of it in the page cache, and held against the
 //! lower of two limits measured in the same run: how fast the disk is read from end to end, and how fast a topic is
-//! read that lies in memory. Every message is checked; the broker's count of stalls must not grow.
+//! read that lies in memory. Every message is checked; the broker's count of stalls must not grow by more than
+//! the machine itself paused.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use crate::contender::{Contender, Orbit};
 use crate::disk::{self, Throughput};
 use crate::error::{Error, Result};
 use crate::fill::{self, Filled};
+use crate::hiccup::Meter;
 use crate::load::{self, Lane, Live, Plan};
 use crate::page_cache;
 use crate::process;
@@ -54,6 +56,8 @@ struct Report {
     disk_read_share: Option<f64>,
     /// Over 10 ms, while it was read cold.
     stalls: u64,
+    /// How often the machine itself kept a thread waiting as long: no task is spared that.
+    machine_pauses: u64,
 }
 
 const SHARE_MIN: f64 = 0.8;
@@ -98,7 +102,9 @@ pub fn run(command: Cold) -> Result<()> {
     let pid = contender.broker_pid();
     let stalls_before = contender.stalls();
     let read_before = process::disk_read_bytes(pid);
+    let meter = Meter::start()?;
     let figures = read_once(&contender, &cold, filled, &command)?;
+    let machine_pauses = meter.stop().long_pauses;
     let read_after = process::disk_read_bytes(pid);
     let stalls = contender.stalls() - stalls_before;
     let after = from_memory(&contender, &memory, in_memory, &command)?;
@@ -124,6 +130,7 @@ pub fn run(command: Cold) -> Result<()> {
             .zip(read_before)
             .map(|(after, before)| (after - before) as f64 / f64::from(1 << 20) / mib),
         stalls,
+        machine_pauses,
     };
     println!("{report}");
     write_json(command.json.as_deref(), &report)?;
@@ -170,7 +177,7 @@ impl Report {
         if strict && self.share < SHARE_MIN {
             wrong.push("less than 80 % of the lower limit");
         }
-        if strict && self.stalls > 0 {
+        if strict && self.stalls > self.machine_pauses {
             wrong.push("a task held its core for more than 10 ms");
         }
         if strict
@@ -204,8 +211,9 @@ impl Display for Report {
         )?;
         write!(
             out,
-            "broker     {} stalls over 10 ms, {} of what was consumed came from the disk",
+            "broker     {} stalls over 10 ms ({} pauses of the machine), {} of what was consumed came from the disk",
             self.stalls,
+            self.machine_pauses,
             self.disk_read_share
                 .map_or("untold".into(), |share| format!("{:.0} %", share * 100.0)),
         )
@@ -227,6 +235,7 @@ mod tests {
             cpu_us_per_message: 1.0,
             disk_read_share: Some(1.0),
             stalls,
+            machine_pauses: 0,
         }
     }
 

@@ -90,7 +90,7 @@ pub fn run(command: Compare) -> Result<()> {
 
     contenders.iter().try_for_each(Contender::pause)?;
     line.set_message("filling the page cache");
-    page_cache::fill(&folder.path().join("filler"), command.fill_cache)?;
+    page_cache::fill(&folder.path().join("filler"), command.fill_cache, 0)?;
     line.set_message(format!("warming up the JVM for {} s", command.jvm_warmup));
     let others: &[Case] = match command.sync {
         true => &[],

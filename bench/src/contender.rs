@@ -12,9 +12,10 @@ use clap::Args;
 use tempfile::TempDir;
 
 use crate::child::Child;
-use crate::control::resolve;
+use crate::control::{Control, resolve};
 use crate::error::{Error, Result};
 use crate::page_cache;
+use crate::wire::request;
 
 pub const ORBIT: &str = "orbitmq";
 pub const ROCKETMQ: &str = "rocketmq";
@@ -94,6 +95,8 @@ const PORTS: [Ports; 2] = [
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// What is measured is not to be deleted because the disk is short.
+const KEEPS_LOG: &str = "cleanFileForciblyEnable=false";
 
 /// What the JVM needs since Java 17 to let RocketMQ reach into it.
 const JVM_OPENS: &str = "--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED --add-opens=java.base/java.nio=ALL-UNNAMED \
@@ -290,7 +293,7 @@ fn write_confs(home: &Path, ports: &Ports, further: &[String]) -> Result<Confs> 
         ports.broker + 1,
         store = store.display()
     );
-    let broker = overruled(broker.lines(), further);
+    let broker = overruled(broker.lines().chain([KEEPS_LOG]), further);
     fs::write(&confs.namesrv, namesrv)
         .and_then(|()| fs::write(&confs.broker, broker))
         .map_err(Error::io("writing the configurations"))?;
@@ -332,9 +335,12 @@ fn start(
     Ok([first, second])
 }
 
+/// Until it answers: the socket of a process that has just ended may still take connections for a moment.
 fn wait_until_listening(name: &str, port: u16, child: &mut Child) -> Result<()> {
     let deadline = Instant::now() + START_LIMIT;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let answers = || Control::connect(address)?.ask(request::GET_BROKER_RUNTIME_INFO, &[], b"");
+    while answers().is_err() {
         if !child.is_alive() || Instant::now() > deadline {
             let log = child.log_tail();
             return Err(Error::Failed(format!(

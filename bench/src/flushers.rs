@@ -97,7 +97,7 @@ fn side_by_side(command: &Flushers, flush: &str, cases: &[Case]) -> Result<Table
     let contenders = [mmap?, direct?];
     contenders.iter().try_for_each(Contender::pause)?;
     line.set_message("filling the page cache");
-    page_cache::fill(&folder.path().join("filler"), command.jitter.fill_cache)?;
+    page_cache::fill(&folder.path().join("filler"), command.jitter.fill_cache, 0)?;
     let rounds = Rounds {
         contenders: &contenders,
         cases: &cases,

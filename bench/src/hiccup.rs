@@ -1,6 +1,7 @@
 //! A hiccup meter: one thread for each CPU that does nothing but sleep a millisecond by an absolute deadline and write
-//! down how late it woke. What it sees no program on these CPUs is spared; a broker is held against it. Also `hiccup`,
-//! the meter alone.
+//! down how late it woke. What it sees no program on these CPUs is spared; a broker is held against it. A message crosses
+//! all of them, from its sender to the broker and back: so of all that came due at one moment the latest counts. Also
+//! `hiccup`, the meter alone.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use clap::Args;
 use hdrhistogram::Histogram;
 use rustix::thread::{ClockId, clock_nanosleep_absolute};
 use rustix::time::{Timespec, clock_gettime};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::load::new_histogram;
@@ -29,22 +31,27 @@ pub struct Hiccup {
 }
 
 const PERIOD_NS: u64 = 1_000_000;
+/// As long as a task of OrbitMQ may hold its core.
+const LONG_PAUSE_NS: u64 = 10_000_000;
 
 /// Running until it is asked for what it saw.
 pub struct Meter {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Histogram<u64>>>,
+    /// How late each deadline was met, in nanoseconds.
+    threads: Vec<JoinHandle<Vec<u64>>>,
 }
 
 impl Meter {
     /// On every CPU that this process may use.
     pub fn start() -> Result<Meter> {
         let stop = Arc::new(AtomicBool::new(false));
+        // Late enough for all of them to be there.
+        let first_ns = now_ns() + 10 * PERIOD_NS;
         let spawn = |cpu: usize| {
             let stop = stop.clone();
             thread::Builder::new()
                 .name(format!("hiccup-{cpu}"))
-                .spawn(move || watch(cpu, &stop))
+                .spawn(move || watch(cpu, first_ns, &stop))
         };
         let threads = process::usable_cpus()
             .into_iter()
@@ -55,25 +62,56 @@ impl Meter {
     }
 
     /// What all CPUs together saw.
-    pub fn stop(self) -> Latency {
+    pub fn stop(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = new_histogram();
+        let mut seen = Vec::new();
         for thread in self.threads {
             match thread.join() {
-                Ok(seen) => all.add(seen).expect("all have the same bounds"),
+                Ok(late) => seen.push(late),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        Latency::of(&all)
+        Seen {
+            latency: Latency::of(&latest(&seen)),
+            long_pauses: seen.iter().map(|late| long_pauses(late)).sum(),
+        }
     }
 }
 
-fn watch(cpu: usize, stop: &AtomicBool) -> Histogram<u64> {
+#[derive(Serialize)]
+pub struct Seen {
+    #[serde(flatten)]
+    pub latency: Latency,
+    /// How often a CPU kept its thread waiting for longer than a task may hold a core.
+    pub long_pauses: u64,
+}
+
+/// A pause is over when lateness rises again.
+fn long_pauses(late: &[u64]) -> u64 {
+    let before = std::iter::once(0).chain(late.iter().copied());
+    let began = before
+        .zip(late)
+        .filter(|&(before, &late)| late > LONG_PAUSE_NS && late > before);
+    began.count() as u64
+}
+
+/// Of each deadline that all have met.
+fn latest(seen: &[Vec<u64>]) -> Histogram<u64> {
+    let mut all = new_histogram();
+    let deadlines = seen.iter().map(Vec::len).min().unwrap_or(0);
+    for number in 0..deadlines {
+        let late = seen.iter().map(|late| late[number]).max();
+        all.saturating_record(late.unwrap_or(0));
+    }
+    all
+}
+
+fn watch(cpu: usize, first_ns: u64, stop: &AtomicBool) -> Vec<u64> {
     // Without these it still measures, only less sharply.
     let _ = process::pin(cpu);
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-    let mut seen = new_histogram();
-    let mut due_ns = now_ns() + PERIOD_NS;
+    let mut seen = Vec::new();
+    let mut due_ns = first_ns;
     while !stop.load(Ordering::Relaxed) {
         let due = Timespec {
             tv_sec: (due_ns / 1_000_000_000) as i64,
@@ -89,9 +127,9 @@ fn watch(cpu: usize, stop: &AtomicBool) -> Histogram<u64> {
 }
 
 /// Enters this wake-up and all that came due while the thread slept; gives the next deadline.
-fn record(seen: &mut Histogram<u64>, mut due_ns: u64, now_ns: u64) -> u64 {
+fn record(seen: &mut Vec<u64>, mut due_ns: u64, now_ns: u64) -> u64 {
     while due_ns <= now_ns {
-        seen.saturating_record(now_ns - due_ns);
+        seen.push(now_ns - due_ns);
         due_ns += PERIOD_NS;
     }
     due_ns
@@ -106,7 +144,10 @@ pub fn run(command: Hiccup) -> Result<()> {
     let meter = Meter::start()?;
     thread::sleep(Duration::from_secs_f64(command.duration));
     let seen = meter.stop();
-    println!("hiccups    {seen}");
+    println!(
+        "hiccups    {}, {} pauses over 10 ms",
+        seen.latency, seen.long_pauses
+    );
     write_json(command.json.as_deref(), &seen)
 }
 
@@ -116,10 +157,25 @@ mod tests {
 
     #[test]
     fn a_long_sleep_counts_for_every_deadline_it_missed() {
-        let mut seen = new_histogram();
+        let mut seen = Vec::new();
         let next = record(&mut seen, PERIOD_NS, PERIOD_NS * 5 + 10_000);
         assert_eq!((seen.len(), next), (5, PERIOD_NS * 6));
-        assert!(seen.max() >= 4 * PERIOD_NS && seen.min() <= 20_000);
+        assert_eq!((seen[0], seen[4]), (4 * PERIOD_NS + 10_000, 10_000));
+    }
+
+    #[test]
+    fn a_pause_of_either_cpu_counts() {
+        let seen = latest(&[vec![1_000, 2_000_000, 1_000], vec![3_000_000, 1_000]]);
+        assert_eq!(seen.len(), 2, "the last was not met by both");
+        assert!(seen.min() > 1_900_000 && seen.max() > 2_900_000);
+    }
+
+    #[test]
+    fn a_long_pause_is_counted_once() {
+        let ms =
+            |late: &[u64]| long_pauses(&late.iter().map(|ms| ms * PERIOD_NS).collect::<Vec<_>>());
+        assert_eq!(ms(&[0, 9, 8, 7]), 0);
+        assert_eq!(ms(&[12, 11, 10, 9, 0, 13, 12, 20, 19]), 3);
     }
 
     #[test]
@@ -129,7 +185,7 @@ mod tests {
         while now_ns() - began < 100 * PERIOD_NS {
             std::hint::spin_loop();
         }
-        let seen = meter.stop();
+        let seen = meter.stop().latency;
         assert!(seen.count > 0 && seen.max_us >= seen.p50_us);
     }
 }

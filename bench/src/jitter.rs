@@ -83,9 +83,10 @@ impl Load {
         line.enable_steady_tick(Duration::from_millis(200));
         let folder = orbit.folder()?;
         let cold_bytes = (self.cold_gb * 1e9) as u64;
-        disk::demand_room(folder.path(), cold_bytes + self.sent_bytes())?;
+        let store_bytes = cold_bytes + self.sent_bytes();
+        disk::demand_room(folder.path(), store_bytes)?;
         line.set_message("filling the page cache");
-        page_cache::fill(&folder.path().join("filler"), self.fill_cache)?;
+        page_cache::fill(&folder.path().join("filler"), self.fill_cache, store_bytes)?;
         let mut jittered = Vec::new();
         for recipe in recipes {
             let warmup = match recipe.is_jvm() {
@@ -105,7 +106,8 @@ impl Load {
     }
 
     fn sent_bytes(&self) -> u64 {
-        let seconds = self.seconds + self.warmup.max(self.jvm_warmup);
+        // Once alone, once beside the reader.
+        let seconds = 2.0 * (self.seconds + self.warmup.max(self.jvm_warmup));
         (self.rate * seconds) as u64 * crate::fill::RECORD_BYTES
     }
 }

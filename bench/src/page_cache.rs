@@ -14,14 +14,15 @@ use crate::disk;
 use crate::error::{Error, Result};
 
 const CHUNK_BYTES: usize = 4 << 20;
-/// Room on the disk that is left for the stores.
+/// Room on the disk that is left for the stores at least.
 const DISK_BYTES_LEFT_MIN: u64 = 30 << 30;
 
-/// Writes a file as large as `percent` of the available memory and leaves it there.
-pub fn fill(file: &Path, percent: u8) -> Result<()> {
+/// Writes a file as large as `percent` of the available memory and leaves it there. Stores that will have `store_bytes` keep
+/// twice that much room: brokers refuse messages long before a disk is full.
+pub fn fill(file: &Path, percent: u8, store_bytes: u64) -> Result<()> {
     let failed = || format!("filling the page cache with {}", file.display());
     let folder = file.parent().expect("a file lies in a folder");
-    let room = disk::free_bytes(folder)?.saturating_sub(DISK_BYTES_LEFT_MIN);
+    let room = disk::free_bytes(folder)?.saturating_sub(DISK_BYTES_LEFT_MIN.max(2 * store_bytes));
     let wanted = available_bytes().unwrap_or(0) / 100 * u64::from(percent);
     let chunk = vec![0; CHUNK_BYTES];
     let mut out = File::create(file).map_err(Error::io(failed()))?;
@@ -101,7 +102,7 @@ mod tests {
         assert!(available_bytes().expect("Linux tells") > 1 << 20);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("filler");
-        fill(&file, 0).expect("nothing to write");
+        fill(&file, 0, 0).expect("nothing to write");
         assert_eq!(fs::metadata(&file).expect("made").len(), 0);
     }
 }

@@ -12,7 +12,7 @@ pub struct Table<'a>(pub &'a [Jittered]);
 
 type Cell = fn(&Jittered) -> String;
 
-const ROWS: [(&str, Cell); 15] = [
+const ROWS: [(&str, Cell); 17] = [
     ("sends a second", |it| format!("{:.0}", it.sent.per_second)),
     ("refused", |it| it.sent.refused.to_string()),
     ("never left in time", |it| it.sent.behind.to_string()),
@@ -24,6 +24,10 @@ const ROWS: [(&str, Cell); 15] = [
     ("hiccups max", |it| micros(it.hiccups.max_us)),
     ("p99.9 above hiccups", |it| answered(it, it.p999_above_us)),
     ("max above hiccups", |it| answered(it, it.max_above_us)),
+    ("alone: p99.9", |it| answered(it, it.alone.p999_us)),
+    ("alone: above hiccups", |it| {
+        answered(it, it.alone.p999_above_us)
+    }),
     ("cold reader MiB/s", |it| {
         format!("{:.0}", it.cold.mib / it.cold.seconds.max(f64::EPSILON))
     }),

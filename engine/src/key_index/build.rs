@@ -31,6 +31,8 @@ const RUNS_MAX: usize = 64;
 const MERGE_READ_BLOCKS: u64 = 16;
 /// Merged bytes that are written at once.
 const MERGE_WRITE_BYTES: usize = 1 << 20;
+/// And handed to the kernel at once.
+const WRITE_BYTES: usize = 256 << 10;
 /// A spare that was for a longer record is not kept.
 const SPARE_BYTES_MAX: u64 = STRETCH_BYTES + (8 << 10);
 
@@ -237,8 +239,7 @@ impl Build {
         head.entries = entries;
         let path = self.next_path(place.store.layout());
         let writing = Writing::start(&path).await?;
-        let (written, _) = writing.file.write_at(blocks, BLOCKS_AT).await;
-        written?;
+        writing.write(&blocks, BLOCKS_AT).await?;
         let file = Arc::new(writing.finish(head).await?);
         self.runs.push(Run { path, file });
         self.next_number += 1;
@@ -309,8 +310,7 @@ impl Build {
             }
             let blocks = merge.out().take();
             let len = blocks.len() as u64;
-            let (written, _) = writing.file.write_at(blocks, at).await;
-            written?;
+            writing.write(&blocks, at).await?;
             at += len;
             if needs == Needs::Nothing {
                 break;
@@ -367,6 +367,19 @@ impl Writing {
         };
         let file = offload("begin a key index", move || File::open(&new, options)).await?;
         Ok(Writing { file, path })
+    }
+
+    /// In pieces: the kernel copies each of them while the core waits.
+    async fn write(&self, blocks: &[u8], at: u64) -> io::Result<()> {
+        let mut piece = Buffer::with_capacity(WRITE_BYTES);
+        for (bytes, at) in blocks.chunks(WRITE_BYTES).zip((at..).step_by(WRITE_BYTES)) {
+            piece.set_len(bytes.len());
+            piece.copy_from_slice(bytes);
+            let (written, back) = self.file.write_at(piece, at).await;
+            written?;
+            piece = back;
+        }
+        Ok(())
     }
 
     async fn finish(self, head: Head) -> io::Result<KeyFile> {

@@ -27,6 +27,7 @@ use crate::offsets;
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 /// A save may take this share of the time: one over.
 const SAVE_TIME_SHARE: u32 = 10;
+const TOPICS_AND_GROUPS: &str = "topics and groups";
 
 /// Whether topics or groups differ from their files.
 #[derive(Default)]
@@ -35,8 +36,8 @@ pub struct Unsaved {
     wake: Notify,
     saving: Cell<bool>,
     saved: Notify,
-    /// What could not be saved was said once; it is tried again in silence.
-    failing: Cell<bool>,
+    /// What could not be saved the last time: it was said once, and is tried again in silence.
+    failing: RefCell<Vec<&'static str>>,
 }
 
 impl Unsaved {
@@ -57,17 +58,24 @@ impl Unsaved {
     }
 
     /// Logs the first failure in a row, and its end.
-    fn note(&self, what: &str, saved: &io::Result<()>) {
-        let fails = saved.is_err();
-        if self.failing.replace(fails) == fails {
+    fn note(&self, what: &'static str, saved: &io::Result<()>) {
+        if self.is_failing(what) == saved.is_err() {
             return;
         }
         match saved {
-            Ok(()) => tracing::info!("tables are saved again"),
+            Ok(()) => {
+                self.failing.borrow_mut().retain(|failing| *failing != what);
+                tracing::info!(what, "saved again");
+            }
             Err(error) => {
-                tracing::error!(what, %error, "tables are not saved; trying again until they are")
+                self.failing.borrow_mut().push(what);
+                tracing::error!(what, %error, "not saved; it is tried again until it is");
             }
         }
+    }
+
+    fn is_failing(&self, what: &str) -> bool {
+        self.failing.borrow().contains(&what)
     }
 }
 
@@ -138,7 +146,7 @@ async fn save_tables(coordinator: &Coordinator) -> bool {
     let mut is_saved = true;
     if coordinator.unsaved.changed.replace(false) {
         let saved = try_save_tables(coordinator).await;
-        coordinator.unsaved.note("topics and groups", &saved);
+        coordinator.unsaved.note(TOPICS_AND_GROUPS, &saved);
         is_saved = saved.is_ok();
     }
     coordinator.unsaved.end();
@@ -151,7 +159,7 @@ async fn save_tables(coordinator: &Coordinator) -> bool {
 async fn try_save_tables(coordinator: &Coordinator) -> io::Result<()> {
     // Lines of the older files are in the tables that are taken after this. While nothing can be saved there is one more
     // file for each try otherwise.
-    let older_journals = match coordinator.unsaved.failing.get() {
+    let older_journals = match coordinator.unsaved.is_failing(TOPICS_AND_GROUPS) {
         false => coordinator.journal.turn().await?,
         true => coordinator.journal.older().await?,
     };

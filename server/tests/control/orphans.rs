@@ -303,6 +303,35 @@ fn a_power_cut_behind_a_deletion_hides_nothing_that_is_sent_after_it() {
     }
 }
 
+#[test]
+fn while_tables_cannot_be_saved_journals_do_not_pile_up() {
+    let mut cluster = Cluster::start(&[]);
+    let in_the_way = || Path::new(STORE).join("config").join("topics.json.tmp");
+    cluster.on_disk(move || fs::create_dir_all(&in_the_way()).expect("made"));
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        for number in 0..20 {
+            peer.make_topic(&format!("t{number}"), 1).await;
+            reactor::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let journals = || {
+        let names = fs::list(&Path::new(STORE).join("orbit")).expect("there");
+        let journals = names.iter().filter(|name| name.ends_with(".journal"));
+        journals.count()
+    };
+    let left = cluster.on_disk(journals);
+    assert!(left <= 2, "{left} journals");
+    cluster.on_disk(move || fs::remove_dir_all(&in_the_way()).expect("it is there"));
+    cluster.clients(|| async { reactor::sleep(SAVED).await });
+    cluster.kill_broker();
+    cluster.start_broker();
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        assert_eq!(queues(&mut peer, "t19").await, Some(1));
+    });
+}
+
 /// Where the first queue begins and ends.
 async fn bounds(peer: &mut Peer, topic: &str) -> (i64, i64) {
     let fields = [("topic", Value::Str(topic)), ("queueId", Value::I32(0))];

@@ -595,3 +595,33 @@ fn figures_know_what_was_given_back() {
         assert_eq!(sum_of(&mut peer, "TOPIC_PUT_NUMS", "%DLQ%g").await, 1);
     });
 }
+
+#[test]
+fn a_group_that_reads_too_far_behind_is_disabled_if_the_operator_wishes() {
+    let far = [
+        ("disableConsumeIfConsumerReadSlowly", "true"),
+        ("consumerFallbehindThreshold", "200000"),
+    ];
+    let mut cluster = Cluster::start(&far);
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        for _ in 0..30 {
+            peer.send("t", "", &[7; 100_000]).await;
+        }
+    });
+    // The first of three segments is not in memory after a start.
+    cluster.stop_broker();
+    cluster.start_broker();
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.join("client", "near", "t").await;
+        peer.join("client", "far", "t").await;
+        assert_eq!(peer.pull("near", "t", 29).await.code, response::SUCCESS);
+        assert_eq!(peer.pull("far", "t", 0).await.code, response::SUCCESS);
+        reactor::sleep(Duration::from_secs(2)).await;
+        assert_eq!(peer.pull("near", "t", 29).await.code, response::SUCCESS);
+        let refused = peer.pull("far", "t", 0).await;
+        assert_eq!(refused.code, response::NO_PERMISSION, "{}", refused.remark);
+    });
+}
