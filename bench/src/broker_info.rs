@@ -18,6 +18,8 @@ impl BrokerInfo {
     /// Durable writes of the log, and the bytes they carried.
     pub const FLUSHES: &str = "orbitFlushes";
     pub const FLUSHED_BYTES: &str = "orbitFlushedBytes";
+    /// Delayed messages that wait for their time.
+    pub const TIMERS: &str = "timerCongestNum";
     pub const PUT_MESSAGES: &str = "putMessageTimesTotal";
 
     pub fn of(broker: SocketAddr) -> Result<BrokerInfo> {

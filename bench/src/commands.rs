@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::load::{Lane, Plan, StopWhen, consume};
+use crate::load::{Choice, DRAIN_LIMIT, Lane, Plan, StopWhen, consume};
 use crate::options::{Sending, Target, Topics, Window};
 use crate::progress;
 use crate::report::{Figures, write_json};
@@ -95,6 +95,9 @@ impl Reading {
             hold_ms: HOLD_MS,
             group: self.group.clone(),
             encoding,
+            choice: Choice::ALL,
+            subscription: consume::Subscription::Everything,
+            commits: false,
         }
     }
 }
@@ -175,8 +178,10 @@ pub fn plan_at(broker: SocketAddr, lanes: Vec<Lane>, window: &Window) -> Plan {
         lanes,
         produce: None,
         consume: None,
+        pop: None,
         warmup: Duration::from_secs_f64(window.warmup),
         duration: Duration::from_secs_f64(window.duration),
+        drain: DRAIN_LIMIT,
         stop_when: StopWhen::Time,
         server_pid: None,
         cpu: None,

@@ -1,8 +1,9 @@
 //! `compare`: OrbitMQ and the real Apache RocketMQ side by side on this machine, driven by the same generator; with
-//! `--sync` both with SYNC_FLUSH, and beside them what the disk allows. Ratios of medians are what holds on a noisy
-//! machine.
+//! `--sync` both with SYNC_FLUSH, and beside them what the disk allows; with `--features` delayed messages, transactions,
+//! filters and the ways to consume. Ratios of medians are what holds on a noisy machine.
 
 pub mod cases;
+mod features;
 mod limit;
 pub mod rounds;
 pub mod table;
@@ -32,6 +33,9 @@ pub struct Compare {
     /// Both with SYNC_FLUSH, and what the disk allows measured beside them
     #[arg(long)]
     sync: bool,
+    /// Delayed delivery, transactions, filters, consuming in order and in POP mode
+    #[arg(long, conflicts_with = "sync")]
+    features: bool,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Seconds of each measured window
@@ -73,13 +77,14 @@ pub fn run(command: Compare) -> Result<()> {
     let line = bar("compare");
     line.enable_steady_tick(Duration::from_millis(200));
     line.set_message("starting both");
-    let flush = match command.sync {
-        true => "flushDiskType=SYNC_FLUSH",
-        false => "flushDiskType=ASYNC_FLUSH",
+    let setting = match (command.sync, command.features) {
+        (true, _) => "flushDiskType=SYNC_FLUSH",
+        (_, true) => features::SETTING,
+        (_, false) => "flushDiskType=ASYNC_FLUSH",
     };
     let start = |recipe: Recipe| {
         let home = folder.path().join(recipe.name);
-        recipe.with(flush).start(&home)
+        recipe.with(setting).start(&home)
     };
     let rocketmq = start(command.rocketmq.recipe()?)?;
     let contenders = [start(command.orbit.recipe()?)?, rocketmq];
@@ -92,13 +97,14 @@ pub fn run(command: Compare) -> Result<()> {
     line.set_message("filling the page cache");
     page_cache::fill(&folder.path().join("filler"), command.fill_cache, 0)?;
     line.set_message(format!("warming up the JVM for {} s", command.jvm_warmup));
-    let others: &[Case] = match command.sync {
-        true => &[],
-        false => &[Case::Consume, Case::EndToEnd],
+    let cases = command.cases();
+    let others: &[Case] = match (command.sync, command.features) {
+        (true, _) => &[],
+        (_, true) => &cases,
+        (_, false) => &[Case::Consume, Case::EndToEnd],
     };
     rounds::warm_up(&contenders[1], command.jvm_warmup, others, measuring)?;
 
-    let cases = command.cases();
     let mut limits = limit::Limits::under(folder.path(), measuring.window_s);
     let rounds = Rounds {
         contenders: &contenders,
@@ -148,10 +154,11 @@ pub fn run(command: Compare) -> Result<()> {
 
 impl Compare {
     fn cases(&self) -> Vec<Case> {
-        match (self.only.is_empty(), self.sync) {
-            (false, _) => self.only.clone(),
-            (true, true) => Case::SYNC.to_vec(),
-            (true, false) => Case::ASYNC.to_vec(),
+        match (self.only.is_empty(), self.sync, self.features) {
+            (false, ..) => self.only.clone(),
+            (_, true, _) => Case::SYNC.to_vec(),
+            (_, _, true) => features::CASES.to_vec(),
+            _ => Case::ASYNC.to_vec(),
         }
     }
 }

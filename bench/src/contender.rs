@@ -19,6 +19,8 @@ use crate::wire::request;
 
 pub const ORBIT: &str = "orbitmq";
 pub const ROCKETMQ: &str = "rocketmq";
+/// As every broker that is started here calls itself.
+pub const BROKER_NAME: &str = "bench";
 
 #[derive(Args, Clone)]
 pub struct Orbit {
@@ -285,7 +287,7 @@ fn write_confs(home: &Path, ports: &Ports, further: &[String]) -> Result<Confs> 
     );
     let store = home.join("store");
     let broker = format!(
-        "brokerName=bench\nbrokerClusterName=DefaultCluster\nbrokerId=0\nbrokerIP1=127.0.0.1\nbindAddress=127.0.0.1\n\
+        "brokerName={BROKER_NAME}\nbrokerClusterName=DefaultCluster\nbrokerId=0\nbrokerIP1=127.0.0.1\nbindAddress=127.0.0.1\n\
          namesrvAddr=127.0.0.1:{}\nlistenPort={}\nhaListenPort={}\nstorePathRootDir={store}\n\
          storePathCommitLog={store}/commitlog\nautoCreateTopicEnable=true\nflushDiskType=ASYNC_FLUSH\n",
         ports.namesrv,

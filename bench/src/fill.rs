@@ -7,7 +7,7 @@ use crate::commands::{HOLD_MS, plan_at};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::ledger::Counts;
-use crate::load::{self, Lane, Live, Outcome, Plan, StopWhen, consume};
+use crate::load::{self, Choice, Lane, Live, Outcome, Plan, StopWhen, consume, produce};
 use crate::options::{Sending, Window};
 use crate::report::Figures;
 use crate::wire::Encoding;
@@ -16,6 +16,8 @@ pub const QUEUES: u32 = 8;
 pub const BODY_BYTES: usize = 1024;
 /// About what a message of that body takes in the log, with its topic and properties.
 pub const RECORD_BYTES: u64 = 1_200;
+/// Messages asked for at once.
+pub const PULL_MESSAGES: u32 = 32;
 /// Messages in one request.
 const BATCH: u16 = 32;
 /// How long filling or reading a topic may take at most.
@@ -47,6 +49,22 @@ pub struct Filled {
 /// Sends until at least so many messages are acknowledged, in batches. A broker may refuse now and then because it is
 /// busy; one that refuses more than it takes ends the run.
 pub fn with_messages(broker: SocketAddr, lanes: &[Lane], messages: u64) -> Result<Filled> {
+    with_properties(broker, lanes, messages, Vec::new())
+}
+
+/// The same with further properties, for the first, second, ... message of each batch and then again from the first.
+pub fn with_properties(
+    broker: SocketAddr,
+    lanes: &[Lane],
+    messages: u64,
+    properties: Vec<String>,
+) -> Result<Filled> {
+    let kinds = properties.len().max(1);
+    assert_eq!(
+        usize::from(BATCH) % kinds,
+        0,
+        "every batch begins with the first of them"
+    );
     let batches = Sending {
         connections: 16,
         depth: 1,
@@ -55,7 +73,10 @@ pub fn with_messages(broker: SocketAddr, lanes: &[Lane], messages: u64) -> Resul
         rate: None,
     };
     let plan = Plan {
-        produce: Some(batches.settings(Encoding::Json)),
+        produce: Some(produce::Settings {
+            properties,
+            ..batches.settings(Encoding::Json)
+        }),
         stop_when: StopWhen::Acknowledged(messages),
         ..plan_at(broker, lanes.to_vec(), &until_done())
     };
@@ -85,10 +106,13 @@ pub fn reading(broker: SocketAddr, lanes: &[Lane], connections: usize) -> Plan {
 pub fn reader(connections: usize) -> consume::Settings {
     consume::Settings {
         connections,
-        messages: 32,
+        messages: PULL_MESSAGES,
         hold_ms: HOLD_MS,
         group: "orbit-bench".into(),
         encoding: Encoding::Json,
+        choice: Choice::ALL,
+        subscription: consume::Subscription::Everything,
+        commits: false,
     }
 }
 

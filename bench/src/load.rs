@@ -2,7 +2,9 @@
 //! message's way is timed by one clock. It shares the machine with the broker it measures and therefore costs as
 //! little as it can: no allocation and no clock read per message, many frames per system call.
 
+mod choice;
 pub mod consume;
+pub mod pop;
 pub mod produce;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use rustix::time::Timespec;
 
+pub use self::choice::Choice;
 use crate::error::{Error, Result};
 use crate::ledger::{Counts, Ledger};
 use crate::payload::Clock;
@@ -34,8 +37,11 @@ pub struct Plan {
     pub produce: Option<produce::Settings>,
     /// With the first offset of every lane.
     pub consume: Option<(consume::Settings, Vec<u64>)>,
+    pub pop: Option<pop::Settings>,
     pub warmup: Duration,
     pub duration: Duration,
+    /// How long answers and messages that are still under way may take after the window.
+    pub drain: Duration,
     pub stop_when: StopWhen,
     /// Whose CPU time the window is charged with.
     pub server_pid: Option<u32>,
@@ -54,6 +60,8 @@ pub enum StopWhen {
     Time,
     /// Every queue has been read to its end (or the time is up).
     Drained,
+    /// So many messages have been read, and acknowledged where they are popped (or the time is up).
+    Consumed(u64),
     /// So many messages have been acknowledged (or the time is up).
     Acknowledged(u64),
 }
@@ -159,8 +167,8 @@ impl Latencies {
     }
 }
 
-/// How long answers and messages that are still under way may take after the window.
-const DRAIN_LIMIT_NS: u64 = 10_000_000_000;
+/// Enough where nothing is delayed.
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How often the loop looks at the time when nothing happens.
 const TICK_NS: u64 = 10_000_000;
 const EVENTS_MAX: usize = 128;
@@ -190,12 +198,16 @@ struct Generator<'a> {
     epoll: OwnedFd,
     producers: Option<produce::Producers>,
     consumers: Option<consume::Consumers>,
+    poppers: Option<pop::Poppers>,
     producer_count: u64,
+    consumer_count: u64,
     phase: Phase,
     phase_ends_ns: u64,
     marks: Marks,
     ends: Marks,
     behind: u64,
+    /// Which messages the consumers are to see.
+    choice: Choice,
     plan: Plan,
 }
 
@@ -215,7 +227,11 @@ impl<'a> Generator<'a> {
         let clock = Clock::start();
         let connecting = || format!("connecting to {}", plan.broker);
         let run = fastrand::u16(..);
-        let producers = match &plan.produce {
+        let choice = match &plan.consume {
+            Some((settings, _)) => settings.choice,
+            None => Choice::ALL,
+        };
+        let producers = match plan.produce.take() {
             Some(settings) => Some(
                 produce::Producers::connect(
                     plan.broker,
@@ -235,6 +251,12 @@ impl<'a> Generator<'a> {
             ),
             None => None,
         };
+        let poppers = match plan.pop.take() {
+            Some(settings) => Some(
+                pop::Poppers::connect(plan.broker, settings).map_err(Error::io(connecting()))?,
+            ),
+            None => None,
+        };
         let mut generator = Generator {
             live,
             clock,
@@ -243,13 +265,18 @@ impl<'a> Generator<'a> {
             producer_count: producers
                 .as_ref()
                 .map_or(0, |some| some.connections().count()) as u64,
+            consumer_count: consumers
+                .as_ref()
+                .map_or(0, |some| some.connections().count()) as u64,
             producers,
             consumers,
+            poppers,
             phase: Phase::Warmup,
             phase_ends_ns: clock.now_ns() + plan.warmup.as_nanos() as u64,
             marks: Marks::default(),
             ends: Marks::default(),
             behind: 0,
+            choice,
             plan,
         };
         if let Some(producers) = generator.producers.as_mut() {
@@ -268,7 +295,8 @@ impl<'a> Generator<'a> {
     fn register(&self) -> Result<()> {
         let producing = self.producers.iter().flat_map(|some| some.connections());
         let consuming = self.consumers.iter().flat_map(|some| some.connections());
-        for (token, connection) in producing.chain(consuming).enumerate() {
+        let popping = self.poppers.iter().flat_map(|some| some.connections());
+        for (token, connection) in producing.chain(consuming).chain(popping).enumerate() {
             epoll::add(
                 &self.epoll,
                 &connection.stream,
@@ -288,6 +316,9 @@ impl<'a> Generator<'a> {
         if let Some(producers) = self.producers.as_mut() {
             producers.prime(self.clock.now_ns());
         }
+        if let Some(poppers) = self.poppers.as_mut() {
+            poppers.prime();
+        }
         loop {
             let now_ns = self.clock.now_ns();
             if self.advance(now_ns) {
@@ -301,16 +332,26 @@ impl<'a> Generator<'a> {
             self.wait(&mut events, now_ns, due_ns)?;
             for event in events.drain(..) {
                 let now_ns = self.clock.now_ns();
-                let token = event.data.u64();
-                if token < self.producer_count {
-                    let producers = self.producers.as_mut().expect("its sockets are registered");
-                    producers.ready(token as usize, now_ns, sending);
-                } else if let Some(consumers) = self.consumers.as_mut() {
-                    consumers.ready((token - self.producer_count) as usize, now_ns);
-                }
+                self.ready(event.data.u64(), now_ns, sending);
             }
             self.show();
             self.check_connections()?;
+        }
+    }
+
+    fn ready(&mut self, token: u64, now_ns: u64, sending: bool) {
+        let registered = "its sockets are registered";
+        let consumers_from = self.producer_count;
+        let poppers_from = consumers_from + self.consumer_count;
+        if token >= poppers_from {
+            let poppers = self.poppers.as_mut().expect(registered);
+            poppers.ready((token - poppers_from) as usize);
+        } else if token >= consumers_from {
+            let consumers = self.consumers.as_mut().expect(registered);
+            consumers.ready((token - consumers_from) as usize, now_ns);
+        } else {
+            let producers = self.producers.as_mut().expect(registered);
+            producers.ready(token as usize, now_ns, sending);
         }
     }
 
@@ -353,7 +394,7 @@ impl<'a> Generator<'a> {
             }
             Phase::Window if now_ns >= self.phase_ends_ns || stopped || self.is_done() => {
                 self.phase = Phase::Draining;
-                self.phase_ends_ns = now_ns + DRAIN_LIMIT_NS;
+                self.phase_ends_ns = now_ns + self.plan.drain.as_nanos() as u64;
                 self.ends = self.mark(now_ns);
                 self.behind = self
                     .producers
@@ -379,6 +420,7 @@ impl<'a> Generator<'a> {
                 .consumers
                 .as_ref()
                 .is_some_and(|consumers| consumers.drained()),
+            StopWhen::Consumed(count) => self.consumed() >= count,
             StopWhen::Acknowledged(count) => {
                 let producers = self.producers.as_ref();
                 producers.is_some_and(|producers| producers.totals.acknowledged >= count)
@@ -395,7 +437,7 @@ impl<'a> Generator<'a> {
         let read = self
             .consumers
             .as_ref()
-            .is_none_or(|consumers| consumers.ledger.messages() >= producers.totals.acknowledged);
+            .is_none_or(|consumers| consumers.ledger.messages() >= producers.totals.to_arrive);
         (answered && read) || now_ns >= self.phase_ends_ns
     }
 
@@ -406,11 +448,9 @@ impl<'a> Generator<'a> {
                 .producers
                 .as_ref()
                 .map_or(0, |some| some.totals.acknowledged),
-            consumed: self
-                .consumers
-                .as_ref()
-                .map_or(0, |some| some.ledger.messages()),
-            bytes: self.consumers.as_ref().map_or(0, |some| some.totals.bytes),
+            consumed: self.consumed(),
+            bytes: self.consumers.as_ref().map_or(0, |some| some.totals.bytes)
+                + self.poppers.as_ref().map_or(0, |some| some.totals.bytes),
             server_cpu_us: self.plan.server_pid.and_then(process::cpu_time_us),
             own_cpu_us: process::own_thread_us(),
         }
@@ -431,11 +471,13 @@ impl<'a> Generator<'a> {
                 .acknowledged
                 .store(producers.totals.acknowledged, Ordering::Relaxed);
         }
-        if let Some(consumers) = &self.consumers {
-            self.live
-                .consumed
-                .store(consumers.ledger.messages(), Ordering::Relaxed);
-        }
+        self.live.consumed.store(self.consumed(), Ordering::Relaxed);
+    }
+
+    fn consumed(&self) -> u64 {
+        let pulled = self.consumers.as_ref().map(|some| some.ledger.messages());
+        let popped = self.poppers.as_ref().map(|some| some.totals.acknowledged);
+        pulled.unwrap_or(0) + popped.unwrap_or(0)
     }
 
     fn check_connections(&self) -> Result<()> {
@@ -445,6 +487,10 @@ impl<'a> Generator<'a> {
             .map_or(0, |some| some.totals.disconnected)
             + self
                 .consumers
+                .as_ref()
+                .map_or(0, |some| some.totals.disconnected)
+            + self
+                .poppers
                 .as_ref()
                 .map_or(0, |some| some.totals.disconnected);
         if broken > 0 && !self.plan.may_disconnect {
@@ -463,10 +509,10 @@ impl<'a> Generator<'a> {
                 refused.entry((producer, lane)).or_default().push(sequence);
             }
             for (producer, lane, sent) in producers.sent() {
-                let refused = refused
-                    .get(&(producer, lane))
-                    .map_or(&[][..], Vec::as_slice);
-                consumers.ledger.expect(producer, lane, sent, refused);
+                let refused = refused.get(&(producer, lane)).into_iter().flatten();
+                let refused: Vec<u64> = refused.filter_map(|&at| self.choice.rank(at)).collect();
+                let sent = self.choice.count(sent);
+                consumers.ledger.expect(producer, lane, sent, &refused);
             }
         }
         let sent = self.producers.map(|producers| Sent {
@@ -476,13 +522,22 @@ impl<'a> Generator<'a> {
             latencies: producers.totals.latencies,
             behind: self.behind,
         });
-        let consumed = self.consumers.map(|consumers| Consumed {
-            messages: to.consumed - from.consumed,
-            bytes: to.bytes - from.bytes,
-            counts: consumers.ledger.counts(),
-            latencies: consumers.totals.latencies,
-            refused: consumers.totals.refused,
+        let pulled = self.consumers.map(|consumers| {
+            let totals = consumers.totals;
+            (consumers.ledger, totals.latencies, totals.refused)
         });
+        let popped = self
+            .poppers
+            .map(|poppers| (poppers.ledger, Latencies::default(), poppers.totals.refused));
+        let consumed = pulled
+            .or(popped)
+            .map(|(ledger, latencies, refused)| Consumed {
+                messages: to.consumed - from.consumed,
+                bytes: to.bytes - from.bytes,
+                counts: ledger.counts(),
+                latencies,
+                refused,
+            });
         Ok(Outcome {
             window: Duration::from_nanos(to.at_ns - from.at_ns),
             sent,

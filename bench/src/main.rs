@@ -2,6 +2,7 @@
 //! Every command is a module of its own; what they share is the generator (`load`) and the report.
 
 mod acknowledged;
+mod arrivals;
 mod broker_info;
 mod child;
 mod cold;
@@ -17,10 +18,12 @@ mod fill;
 mod flushers;
 mod fuzz;
 mod hiccup;
+mod idle;
 mod jitter;
 mod kill;
 mod ledger;
 mod load;
+mod member;
 mod options;
 mod page_cache;
 mod payload;
@@ -32,6 +35,7 @@ mod record;
 mod recovery;
 mod report;
 mod ring;
+mod scale;
 mod topics;
 mod wire;
 
@@ -57,6 +61,8 @@ enum Command {
     E2e(commands::EndToEnd),
     /// What many topics and many parked long polls cost
     Topics(topics::Topics),
+    /// What many groups, parked timers and connections cost
+    Scale(scale::Scale),
     /// OrbitMQ and the real Apache RocketMQ side by side: medians and ratios
     Compare(compare::Compare),
     /// What the disk allows a log that makes every batch durable
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
         Command::Consume(command) => commands::consume(command),
         Command::E2e(command) => commands::end_to_end(command),
         Command::Topics(command) => topics::run(command),
+        Command::Scale(command) => scale::run(command),
         Command::Compare(command) => compare::run(command),
         Command::Raw(command) => raw::run(command),
         Command::Hiccup(command) => hiccup::run(command),

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::control::{Control, resolve};
 use crate::error::{Error, Result};
 use crate::load::Lane;
+use crate::load::produce::Settings;
 use crate::payload::BODY_BYTES_MIN;
 use crate::wire::Encoding;
 
@@ -120,14 +121,14 @@ pub struct Sending {
 }
 
 impl Sending {
-    pub fn settings(&self, encoding: Encoding) -> crate::load::produce::Settings {
-        crate::load::produce::Settings {
+    pub fn settings(&self, encoding: Encoding) -> Settings {
+        Settings {
             connections: usize::from(self.connections),
             depth: usize::from(self.depth),
             body_bytes: self.size,
             batch: usize::from(self.batch),
             rate: self.rate,
-            encoding,
+            ..Settings::one_at_a_time(encoding)
         }
     }
 }

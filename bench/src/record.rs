@@ -74,12 +74,12 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// Where the body of a batch's inner message begins: size, magic, crc, flag and body length come before.
-pub const INNER_BODY_AT: usize = 20;
+const INNER_BODY_AT: usize = 20;
 
-/// The body of a batch: messages that share a topic, one after the other.
-pub fn batch<'a>(bodies: impl IntoIterator<Item = &'a [u8]>, properties: &str) -> Vec<u8> {
+/// The body of a batch: messages that share a topic, one after the other, each with its properties.
+pub fn batch<'a>(messages: impl IntoIterator<Item = (&'a [u8], &'a str)>) -> Vec<u8> {
     let mut out = Vec::new();
-    for body in bodies {
+    for (body, properties) in messages {
         let size = INNER_BODY_AT + body.len() + 2 + properties.len();
         out.extend_from_slice(&(size as u32).to_be_bytes());
         out.extend_from_slice(&[0; 12]); // magic, crc and flag are not read
@@ -89,6 +89,16 @@ pub fn batch<'a>(bodies: impl IntoIterator<Item = &'a [u8]>, properties: &str) -
         out.extend_from_slice(properties.as_bytes());
     }
     out
+}
+
+/// Where the bodies lie within a batch that was made here.
+pub fn batched_bodies(batch: &[u8]) -> impl Iterator<Item = usize> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let body_at = at + INNER_BODY_AT;
+        at += u32_at(batch, at)? as usize;
+        Some(body_at)
+    })
 }
 
 #[cfg(test)]

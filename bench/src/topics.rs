@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use crate::control::{Control, topic_fields};
 use crate::error::{Error, Result};
+use crate::idle::{Idle, watch_idle};
 use crate::load::Latencies;
 use crate::options::Target;
-use crate::process;
 use crate::progress::bar;
 use crate::report::{Latency, write_json};
 use crate::wire::{self, request, response};
@@ -82,13 +82,6 @@ struct Creation {
     latency: Latency,
     /// From the last creation until the name server routed every topic.
     routed_after_s: Option<f64>,
-}
-
-#[derive(Serialize)]
-struct Idle {
-    cpu_percent: f64,
-    anonymous_mib: f64,
-    resident_mib: f64,
 }
 
 const ROUTED_LIMIT: Duration = Duration::from_secs(120);
@@ -199,20 +192,6 @@ fn query_routes(namesrv: &mut Control, names: &[String]) -> Result<Latency> {
     Ok(Latency::of(&latencies))
 }
 
-/// CPU and memory over some seconds in which nobody asks anything.
-fn watch_idle(pid: u32, seconds: f64) -> Option<Idle> {
-    let before = process::cpu_time_us(pid)?;
-    let started = Instant::now();
-    thread::sleep(Duration::from_secs_f64(seconds));
-    let spent_us = process::cpu_time_us(pid)? - before;
-    let memory = process::memory(pid)?;
-    Some(Idle {
-        cpu_percent: spent_us as f64 / 1e4 / started.elapsed().as_secs_f64(),
-        anonymous_mib: memory.anonymous_kib as f64 / 1024.0,
-        resident_mib: memory.resident_kib as f64 / 1024.0,
-    })
-}
-
 impl Report {
     fn judge(&self, limits: &Topics) -> Result<()> {
         let mut wrong = Vec::new();
@@ -257,16 +236,6 @@ impl Report {
             true => Ok(()),
             false => Err(Error::Failed(wrong.join("; "))),
         }
-    }
-}
-
-impl Display for Idle {
-    fn fmt(&self, out: &mut Formatter) -> fmt::Result {
-        write!(
-            out,
-            "{:.2} % CPU, {:.0} MiB anonymous, {:.0} MiB resident",
-            self.cpu_percent, self.anonymous_mib, self.resident_mib
-        )
     }
 }
 

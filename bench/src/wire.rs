@@ -9,14 +9,23 @@ use memchr::memmem;
 
 pub mod request {
     pub const PULL_MESSAGE: i32 = 11;
+    pub const QUERY_CONSUMER_OFFSET: i32 = 14;
+    pub const UPDATE_CONSUMER_OFFSET: i32 = 15;
     pub const UPDATE_AND_CREATE_TOPIC: i32 = 17;
     pub const GET_BROKER_RUNTIME_INFO: i32 = 28;
     pub const GET_MAX_OFFSET: i32 = 30;
     pub const GET_MIN_OFFSET: i32 = 31;
+    pub const HEART_BEAT: i32 = 34;
+    pub const END_TRANSACTION: i32 = 37;
+    pub const LOCK_BATCH_MQ: i32 = 41;
     pub const GET_ROUTEINFO_BY_TOPIC: i32 = 105;
     pub const GET_BROKER_CLUSTER_INFO: i32 = 106;
+    pub const UPDATE_AND_CREATE_SUBSCRIPTIONGROUP: i32 = 200;
     pub const SEND_MESSAGE_V2: i32 = 310;
     pub const SEND_BATCH_MESSAGE: i32 = 320;
+    pub const POP_MESSAGE: i32 = 200_050;
+    pub const ACK_MESSAGE: i32 = 200_051;
+    pub const BATCH_ACK_MESSAGE: i32 = 200_151;
 }
 
 pub mod response {
@@ -28,6 +37,9 @@ pub mod response {
     pub const PULL_NOT_FOUND: i32 = 19;
     pub const PULL_RETRY_IMMEDIATELY: i32 = 20;
     pub const PULL_OFFSET_MOVED: i32 = 21;
+    pub const QUERY_NOT_FOUND: i32 = 22;
+    pub const POLLING_FULL: i32 = 209;
+    pub const POLLING_TIMEOUT: i32 = 210;
 
     /// The message is stored, whatever its replication or flush promise.
     pub fn is_stored(code: i32) -> bool {
@@ -200,7 +212,12 @@ impl<'a> Reply<'a> {
 
     /// A field that holds a number; `None` if it is absent or holds something else.
     pub fn number(&self, name: &str) -> Option<u64> {
-        std::str::from_utf8(self.field(name)?).ok()?.parse().ok()
+        self.text(name)?.parse().ok()
+    }
+
+    /// A field without characters that JSON escapes.
+    pub fn text(&self, name: &str) -> Option<&'a str> {
+        std::str::from_utf8(self.field(name)?).ok()
     }
 
     fn field(&self, name: &str) -> Option<&'a [u8]> {

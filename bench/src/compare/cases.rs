@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::features;
 use crate::broker_info::BrokerInfo;
 use crate::commands::plan_at;
 use crate::contender::Contender;
@@ -13,7 +14,7 @@ use crate::fill;
 use crate::load::{self, Lane, Live, Plan, StopWhen};
 use crate::options::{Sending, Window};
 use crate::process;
-use crate::report::{Figures, Latency};
+use crate::report::{Figures, Latency, SentFigures};
 use crate::wire::Encoding;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
@@ -37,6 +38,24 @@ pub enum Case {
     Sync64,
     /// 16 connections with 16 sends in flight each
     Sync256,
+    /// 5,000 messages a second, each due 1 to 3 seconds after its sending; latencies are how late they come
+    Delayed,
+    /// The same with delay level 1
+    DelayedLevel,
+    /// Many messages that are due at one moment
+    DelayedBurst,
+    /// 16 connections with 8 transactions in flight each, one in 8 rolled back, and a consumer
+    Transactions,
+    /// Reading a quarter of a topic, chosen by tags
+    TagFilter,
+    /// Reading a quarter of a topic, chosen by an SQL92 expression
+    SqlFilter,
+    /// Reading locked queues in order, offsets committed with every pull
+    Orderly,
+    /// Popping a topic, every message acknowledged on its own
+    Pop,
+    /// Popping a topic, the messages of each pop acknowledged together
+    PopBatch,
 }
 
 impl Case {
@@ -58,7 +77,7 @@ impl Case {
             Case::Sync1 => Some((1, 1)),
             Case::Sync64 => Some((16, 4)),
             Case::Sync256 => Some((16, 16)),
-            Case::Open20k | Case::EndToEnd | Case::Consume | Case::Memory => None,
+            _ => None,
         }
     }
 
@@ -102,6 +121,9 @@ pub fn run(
     label: &str,
     measuring: Measuring,
 ) -> Result<Measured> {
+    if let Some(measured) = features::run(contender, case, label, measuring) {
+        return measured;
+    }
     let topic = format!("{case:?}-{label}");
     match (case, case.sends()) {
         (Case::Memory, _) => memory(contender),
@@ -132,7 +154,7 @@ pub fn load(contender: &Contender, measuring: Measuring, seconds: f64) -> Result
     load::run(plan, &Live::default()).map(drop)
 }
 
-fn sends(connections: u16, depth: u16, rate: Option<f64>) -> Sending {
+pub fn sends(connections: u16, depth: u16, rate: Option<f64>) -> Sending {
     Sending {
         connections,
         depth,
@@ -142,7 +164,12 @@ fn sends(connections: u16, depth: u16, rate: Option<f64>) -> Sending {
     }
 }
 
-fn plan(contender: &Contender, lanes: Vec<Lane>, window: &Window, measuring: Measuring) -> Plan {
+pub fn plan(
+    contender: &Contender,
+    lanes: Vec<Lane>,
+    window: &Window,
+    measuring: Measuring,
+) -> Plan {
     Plan {
         server_pid: Some(contender.broker_pid()),
         cpu: measuring.cpu,
@@ -150,7 +177,7 @@ fn plan(contender: &Contender, lanes: Vec<Lane>, window: &Window, measuring: Mea
     }
 }
 
-fn window(measuring: Measuring) -> Window {
+pub fn window(measuring: Measuring) -> Window {
     Window {
         duration: measuring.window_s,
         warmup: WARMUP_S,
@@ -245,6 +272,22 @@ fn reading(contender: &Contender, topic: &str, measuring: Measuring) -> Result<M
     ]))
 }
 
+/// One send in so many may be refused: RocketMQ does when a message has waited for 200 ms.
+const REFUSED_ONE_IN: u64 = 100;
+
+/// What was sent, if a broker took it.
+pub fn accepted<'a>(contender: &Contender, figures: &'a Figures) -> Result<&'a SentFigures> {
+    let sent = figures.sent.as_ref().expect("the plan sends");
+    match sent.refusals.0.iter().next() {
+        _ if sent.messages_total > sent.refused * REFUSED_ONE_IN => Ok(sent),
+        None => Err(Error::Failed(format!("{} took nothing", contender.name))),
+        Some((code, (count, remark))) => Err(Error::Failed(format!(
+            "{} refused {count} with code {code}: {remark}",
+            contender.name
+        ))),
+    }
+}
+
 fn memory(contender: &Contender) -> Result<Measured> {
     let memory = process::memory(contender.broker_pid());
     let memory = memory.ok_or_else(|| Error::Failed(format!("{} is gone", contender.name)))?;
@@ -254,14 +297,14 @@ fn memory(contender: &Contender) -> Result<Measured> {
     )]))
 }
 
-fn cpu_us(figures: &Figures) -> Result<f64> {
+pub fn cpu_us(figures: &Figures) -> Result<f64> {
     let server = figures.server.as_ref();
     server
         .map(|server| server.cpu_us_per_message)
         .ok_or_else(|| Error::Failed("the broker's process is gone".into()))
 }
 
-fn add_latency(measured: &mut Measured, latency: &Latency) {
+pub fn add_latency(measured: &mut Measured, latency: &Latency) {
     measured.insert(P50_US, latency.p50_us);
     measured.insert(P99_US, latency.p99_us);
     measured.insert(P999_US, latency.p999_us);

@@ -75,6 +75,9 @@ impl Rounds<'_> {
     }
 }
 
+/// What each further case gets of the warm-up, of what loading gets.
+const SHARE_OF_OTHERS: f64 = 0.125;
+
 /// Load for a paused JVM to compile under; what time is left goes to the other cases.
 pub fn warm_up(
     contender: &Contender,
@@ -84,7 +87,7 @@ pub fn warm_up(
 ) -> Result<()> {
     contender.resume()?;
     let deadline = Instant::now() + Duration::from_secs_f64(seconds);
-    let share = if others.is_empty() { 1.0 } else { 0.8 };
+    let share = 1.0 / (1.0 + others.len() as f64 * SHARE_OF_OTHERS);
     cases::load(contender, measuring, seconds * share)?;
     for &case in others {
         if Instant::now() < deadline {

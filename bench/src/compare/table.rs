@@ -29,7 +29,7 @@ pub struct Row {
 const FIGURES: [&str; 6] = [PER_SECOND, CPU_US, P50_US, P99_US, P999_US, ANONYMOUS_MIB];
 
 /// How many times better it is to be.
-const ASKED: [(Case, &str, f64); 11] = [
+const ASKED: [(Case, &str, f64); 20] = [
     (Case::Send16x32, PER_SECOND, 8.0),
     (Case::Send16x32, CPU_US, 15.0),
     (Case::Send16x1, CPU_US, 8.0),
@@ -41,6 +41,15 @@ const ASKED: [(Case, &str, f64); 11] = [
     (Case::Sync1, PER_SECOND, 2.2),
     (Case::Sync64, PER_SECOND, 5.0),
     (Case::Sync256, PER_SECOND, 5.0),
+    (Case::Delayed, CPU_US, 5.0),
+    (Case::DelayedLevel, CPU_US, 5.0),
+    (Case::DelayedBurst, CPU_US, 5.0),
+    (Case::Transactions, CPU_US, 5.0),
+    (Case::TagFilter, CPU_US, 5.0),
+    (Case::SqlFilter, CPU_US, 5.0),
+    (Case::Orderly, CPU_US, 5.0),
+    (Case::Pop, CPU_US, 5.0),
+    (Case::PopBatch, CPU_US, 5.0),
 ];
 
 impl Table {
@@ -140,7 +149,7 @@ impl Display for Table {
     fn fmt(&self, out: &mut Formatter) -> fmt::Result {
         writeln!(
             out,
-            "{:<10} {:<16} {:>12} {:>12} {:>9} {:>7}",
+            "{:<12} {:<16} {:>12} {:>12} {:>9} {:>7}",
             "case", "median", self.names[0], self.names[1], "better", "asked"
         )?;
         for row in &self.rows {
@@ -151,7 +160,7 @@ impl Display for Table {
             };
             writeln!(
                 out,
-                "{:<10} {:<16} {:>12} {:>12} {:>8.1}x {:>7}",
+                "{:<12} {:<16} {:>12} {:>12} {:>8.1}x {:>7}",
                 format!("{:?}", row.case),
                 row.figure,
                 Number(row.values[0]).to_string(),

@@ -78,7 +78,8 @@ fn sends() -> Vec<Frame> {
             ("m", batch),
         ]
     };
-    let batch = record::batch([&b"one"[..], b"two", b"three"], "TAGS\u{1}a\u{2}");
+    let batch =
+        record::batch([&b"one"[..], b"two", b"three"].map(|body| (body, "TAGS\u{1}a\u{2}")));
     let send_back = [
         ("offset", "0"),
         ("group", GROUP),

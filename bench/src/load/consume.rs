@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::{Lane, Latencies, Refusals};
+use super::{Choice, Lane, Latencies, Refusals};
 use crate::connection::Connection;
 use crate::ledger::Ledger;
 use crate::payload::{self, Stamp};
@@ -19,10 +19,26 @@ pub struct Settings {
     pub hold_ms: u64,
     pub group: String,
     pub encoding: Encoding,
+    /// Which messages are to come; anything else counts as damage.
+    pub choice: Choice,
+    pub subscription: Subscription,
+    /// Every pull says how far the group has come.
+    pub commits: bool,
 }
 
-/// Bit 1: hold the pull when there is nothing; bit 2: the subscription comes with it.
-const PULL_FLAGS: &str = "6";
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscription {
+    /// To everything, said with every pull.
+    Everything,
+    /// As a member of the group has said in its heartbeat.
+    OfMembers,
+}
+
+/// In a pull's flags.
+const COMMIT: u8 = 1;
+/// The broker holds the pull when there is nothing.
+const HOLD: u8 = 2;
+const SUBSCRIBED: u8 = 4;
 
 const RETRY_REFUSED_NS: u64 = 10_000_000;
 
@@ -149,8 +165,10 @@ impl Consumers {
             ledger,
             totals,
             observer,
+            settings,
             ..
         } = self;
+        let choice = settings.choice;
         let Some(connection) = connections[index].as_mut() else {
             return;
         };
@@ -169,14 +187,24 @@ impl Consumers {
             };
             let mut see = |seen: Seen| match seen {
                 Seen::Whole(queue_offset, stamp) => {
-                    ledger.saw(&stamp);
+                    match choice.rank(stamp.sequence) {
+                        Some(sequence) => ledger.saw(&Stamp { sequence, ..stamp }),
+                        None => ledger.saw_damage(),
+                    }
                     if let Some(observer) = observer.as_mut() {
                         observer(number, queue_offset, &stamp);
                     }
                 }
                 Seen::Damaged => ledger.saw_damage(),
             };
-            let answered = take(&mut readers[number], &reply, now_ns, &mut see, totals);
+            let answered = take(
+                &mut readers[number],
+                choice,
+                &reply,
+                now_ns,
+                &mut see,
+                totals,
+            );
             let waiting = if answered { &mut *idle } else { &mut *refused };
             waiting.push(number);
         });
@@ -197,6 +225,7 @@ enum Seen {
 /// False: the broker refused the pull.
 fn take(
     reader: &mut Reader,
+    choice: Choice,
     reply: &Reply,
     now_ns: u64,
     see: &mut impl FnMut(Seen),
@@ -207,13 +236,12 @@ fn take(
         response::SUCCESS => {
             let next = reply.number("nextBeginOffset");
             totals.bytes += reply.body.len() as u64;
-            let expected = reader.next;
-            for (found, record) in record::records(reply.body).enumerate() {
+            for record in record::records(reply.body) {
                 let Ok(record) = record else {
                     see(Seen::Damaged);
                     break;
                 };
-                let in_place = record.queue_offset == expected + found as u64
+                let in_place = follows(choice, record.queue_offset, reader.next)
                     && record.queue_id == reader.lane.queue
                     && record.body_crc == crc32fast::hash(record.body) & 0x7FFF_FFFF;
                 match payload::open(record.body) {
@@ -225,8 +253,9 @@ fn take(
                 }
                 reader.next = record.queue_offset + 1;
             }
-            if next != Some(reader.next) {
-                see(Seen::Damaged);
+            match next {
+                Some(next) if follows(choice, next, reader.next) => reader.next = next,
+                _ => see(Seen::Damaged),
             }
             reader.end = reply.number("maxOffset");
         }
@@ -244,32 +273,59 @@ fn take(
     true
 }
 
+/// A filter passes messages over, and their places with them.
+fn follows(choice: Choice, offset: u64, next: u64) -> bool {
+    offset == next || (offset > next && !choice.is_all())
+}
+
 /// A pull of `lane` from offset `next` on, numbered `number`.
 pub fn write_pull(out: &mut Vec<u8>, lane: &Lane, next: u64, number: usize, settings: &Settings) {
     let queue = lane.queue.to_string();
     let next = next.to_string();
     let messages = settings.messages.to_string();
     let hold_ms = settings.hold_ms.to_string();
+    let everything = settings.subscription == Subscription::Everything;
+    let flags =
+        HOLD | if everything { SUBSCRIBED } else { 0 } | if settings.commits { COMMIT } else { 0 };
+    let flags = flags.to_string();
     let fields = [
         ("consumerGroup", settings.group.as_str()),
         ("topic", lane.topic.as_str()),
         ("queueId", &queue),
         ("queueOffset", &next),
         ("maxMsgNums", &messages),
-        ("sysFlag", PULL_FLAGS),
-        ("commitOffset", "0"),
+        ("sysFlag", &flags),
+        ("commitOffset", if settings.commits { &next } else { "0" }),
         ("suspendTimeoutMillis", &hold_ms),
-        ("subscription", "*"),
         ("subVersion", "0"),
+        ("subscription", "*"),
         ("expressionType", "TAG"),
     ];
+    // What members have said needs not be said again.
+    let fields = if everything {
+        &fields[..]
+    } else {
+        &fields[..fields.len() - 2]
+    };
     let opaque = OPAQUE_FIRST + number as i32;
     wire::write_request(
         out,
         settings.encoding,
         request::PULL_MESSAGE,
         opaque,
-        &fields,
+        fields,
         b"",
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_skipped_by_a_filter_only_and_never_come_twice() {
+        let some = Choice::new(1, 2);
+        assert!(follows(Choice::ALL, 7, 7) && !follows(Choice::ALL, 8, 7));
+        assert!(follows(some, 7, 7) && follows(some, 9, 7) && !follows(some, 6, 7));
+    }
 }

@@ -2,16 +2,19 @@
 //! A connection keeps `depth` requests in flight; in a closed loop an answer makes room for the next request at
 //! once, in an open loop requests leave when their time has come.
 
+mod template;
+mod transaction;
+
 use std::io;
 use std::net::SocketAddr;
 
-use memchr::memmem;
-
-use super::{Lane, Latencies, Refusals};
+pub use self::template::Delay;
+use self::template::Template;
+use self::transaction::Half;
+use super::{Choice, Lane, Latencies, Refusals};
 use crate::connection::Connection;
-use crate::payload::{Filler, Stamp};
-use crate::record;
-use crate::wire::{self, Encoding, Layout, OPAQUE_FIRST, Reply, request, response};
+use crate::payload::{BODY_BYTES_MIN, Filler, Stamp};
+use crate::wire::{Encoding, OPAQUE_FIRST, Reply, response};
 
 pub struct Settings {
     pub connections: usize,
@@ -22,6 +25,31 @@ pub struct Settings {
     /// Requests a second over all connections; `None`: as fast as answers come.
     pub rate: Option<f64>,
     pub encoding: Encoding,
+    /// Further properties, for the first, second, ... message of each batch and then again from the first.
+    pub properties: Vec<String>,
+    /// The stamp then says when the message is due.
+    pub delay: Option<Delay>,
+    /// Every message is a transaction; the chosen ones are committed, the others rolled back.
+    pub transactions: Option<Choice>,
+}
+
+/// Of producers.
+const GROUP: &str = "orbit-bench";
+
+impl Settings {
+    pub fn one_at_a_time(encoding: Encoding) -> Settings {
+        Settings {
+            connections: 1,
+            depth: 1,
+            body_bytes: BODY_BYTES_MIN,
+            batch: 1,
+            rate: None,
+            encoding,
+            properties: Vec::new(),
+            delay: None,
+            transactions: None,
+        }
+    }
 }
 
 /// Where one acknowledged request was stored.
@@ -36,92 +64,6 @@ pub struct Ack {
 /// Called with every acknowledged request.
 pub type Recorder = Box<dyn FnMut(Ack) + Send>;
 
-const UNIQUE_HOLE: &str = "0000000000000000";
-/// A unique key is 32 hex digits: the first half names the run, the second is the hole.
-const UNIQUE_PREFIX: &str = "0B1700000000BE9C";
-
-/// One lane's request with the places that change.
-struct Template {
-    frame: Vec<u8>,
-    layout: Layout,
-    /// Where the changing half of the unique key lies; a batch has one per message.
-    unique_at: Vec<usize>,
-    /// Where each body begins.
-    body_at: Vec<usize>,
-}
-
-impl Template {
-    fn new(lane: &Lane, filler: &Filler, settings: &Settings) -> Template {
-        let queue = lane.queue.to_string();
-        let properties =
-            format!("UNIQ_KEY\u{1}{UNIQUE_PREFIX}{UNIQUE_HOLE}\u{2}WAIT\u{1}true\u{2}");
-        let batched = settings.batch > 1;
-        let (code, body, outer) = if batched {
-            let body = record::batch(vec![&filler.unstamped()[..]; settings.batch], &properties);
-            (request::SEND_BATCH_MESSAGE, body, "WAIT\u{1}true\u{2}")
-        } else {
-            (
-                request::SEND_MESSAGE_V2,
-                filler.unstamped(),
-                properties.as_str(),
-            )
-        };
-        let mut fields = vec![
-            ("a", "orbit-bench"),
-            ("b", lane.topic.as_str()),
-            ("c", "TBW102"),
-            ("d", "4"),
-            ("e", queue.as_str()),
-            ("f", "0"),
-            ("g", "1700000000000"),
-            ("h", "0"),
-            ("i", outer),
-            ("j", "0"),
-            ("k", "false"),
-        ];
-        fields.push(("m", if batched { "true" } else { "false" }));
-        let mut frame = Vec::new();
-        let layout = wire::write_request(
-            &mut frame,
-            settings.encoding,
-            code,
-            OPAQUE_FIRST,
-            &fields,
-            &body,
-        );
-        let unique_at = memmem::find_iter(&frame, UNIQUE_PREFIX.as_bytes())
-            .map(|at| at + UNIQUE_PREFIX.len())
-            .collect();
-        let stride = body.len() / settings.batch;
-        let first = layout.body_at + if batched { record::INNER_BODY_AT } else { 0 };
-        let body_at = (0..settings.batch)
-            .map(|index| first + index * stride)
-            .collect();
-        Template {
-            frame,
-            layout,
-            unique_at,
-            body_at,
-        }
-    }
-
-    /// Fills the holes of a copy; further messages of a batch count on from the first.
-    fn patch(&self, frame: &mut [u8], filler: &Filler, first: Stamp, opaque: i32) {
-        wire::patch_opaque(frame, &self.layout, opaque);
-        for (index, (&body_at, &unique_at)) in self.body_at.iter().zip(&self.unique_at).enumerate()
-        {
-            let stamp = Stamp {
-                sequence: first.sequence + index as u64,
-                ..first
-            };
-            filler.stamp(&mut frame[body_at..body_at + filler.body_bytes()], stamp);
-            let unique =
-                u64::from(stamp.producer) << 40 ^ u64::from(stamp.lane) << 32 ^ stamp.sequence;
-            write_hex(&mut frame[unique_at..], unique);
-        }
-    }
-}
-
 /// One stamped message outside of any load; its answer has the opaque given.
 pub fn write_single(
     out: &mut Vec<u8>,
@@ -132,12 +74,8 @@ pub fn write_single(
     opaque: i32,
 ) {
     let settings = Settings {
-        connections: 1,
-        depth: 1,
         body_bytes: filler.body_bytes(),
-        batch: 1,
-        rate: None,
-        encoding,
+        ..Settings::one_at_a_time(encoding)
     };
     let start = out.len();
     let template = Template::new(lane, filler, &settings);
@@ -150,6 +88,8 @@ struct Slot {
     intended_ns: u64,
     lane: u32,
     sequence: u64,
+    /// The half of a transaction is stored, and the producer has decided.
+    is_decided: bool,
 }
 
 struct Peer {
@@ -167,7 +107,10 @@ pub struct Producers {
     peers: Vec<Peer>,
     templates: Vec<Template>,
     filler: Filler,
-    batch: u64,
+    settings: Settings,
+    topics: Vec<String>,
+    /// Halves that were stored just now, by slot.
+    halves: Vec<(u32, Half)>,
     /// Open loop only.
     schedule: Option<Schedule>,
     turn: usize,
@@ -191,6 +134,8 @@ impl Schedule {
 pub struct Totals {
     /// Messages, not requests.
     pub acknowledged: u64,
+    /// Those of them that consumers are to see.
+    pub to_arrive: u64,
     pub refused: Refusals,
     pub latencies: Latencies,
     pub disconnected: u32,
@@ -204,12 +149,17 @@ impl Producers {
         lanes: &[Lane],
         run: u16,
         start_ns: u64,
-        settings: &Settings,
+        settings: Settings,
     ) -> io::Result<Producers> {
+        let single = settings.delay.is_none() && settings.transactions.is_none();
+        assert!(
+            single || settings.batch == 1,
+            "batches are neither late nor transactions"
+        );
         let filler = Filler::new(settings.body_bytes);
         let templates = lanes
             .iter()
-            .map(|lane| Template::new(lane, &filler, settings))
+            .map(|lane| Template::new(lane, &filler, &settings))
             .collect();
         let peers = (0..settings.connections)
             .map(|index| {
@@ -220,7 +170,8 @@ impl Producers {
                         Slot {
                             intended_ns: 0,
                             lane: 0,
-                            sequence: 0
+                            sequence: 0,
+                            is_decided: false,
                         };
                         settings.depth
                     ],
@@ -234,12 +185,14 @@ impl Producers {
             peers,
             templates,
             filler,
-            batch: settings.batch as u64,
+            topics: lanes.iter().map(|lane| lane.topic.clone()).collect(),
+            halves: Vec::new(),
             schedule: settings.rate.map(|rate| Schedule {
                 start_ns,
                 interval_ns: 1e9 / rate,
                 issued: 0,
             }),
+            settings,
             turn: 0,
             totals: Totals::default(),
             recorder: None,
@@ -291,7 +244,12 @@ impl Producers {
             let peer = &mut self.peers[self.turn];
             self.turn = (self.turn + 1) % count;
             if peer.connection.is_some() && !peer.free.is_empty() {
-                peer.issue(&self.templates, &self.filler, self.batch, schedule.due_ns());
+                peer.issue(
+                    &self.templates,
+                    &self.filler,
+                    &self.settings,
+                    schedule.due_ns(),
+                );
                 schedule.issued += 1;
                 issued = true;
                 full = 0;
@@ -324,9 +282,12 @@ impl Producers {
             peers,
             totals,
             recorder,
-            batch,
+            settings,
+            halves,
+            topics,
             ..
         } = self;
+        let batch = settings.batch as u64;
         let peer = &mut peers[index];
         let Some(connection) = peer.connection.as_mut() else {
             return;
@@ -346,10 +307,23 @@ impl Producers {
                 return;
             };
             let (number, slot) = slot;
+            let is_stored = response::is_stored(reply.code);
+            if is_stored && settings.transactions.is_some() && !slot.is_decided {
+                match Half::of(&reply) {
+                    Some(half) => halves.push((number, half)),
+                    None => totals
+                        .refused
+                        .add(-1, "an answer without the half message's place"),
+                }
+                return;
+            }
             free.push(number);
             totals.latencies.record(slot.intended_ns, now_ns);
-            if response::is_stored(reply.code) {
-                totals.acknowledged += *batch;
+            if is_stored {
+                totals.acknowledged += batch;
+                let chosen = settings.transactions.unwrap_or(Choice::ALL);
+                totals.to_arrive +=
+                    chosen.count(slot.sequence + batch) - chosen.count(slot.sequence);
                 // A time-out of the flush says that the message may yet be lost.
                 if let (response::SUCCESS, Some(recorder), Some(queue_offset)) =
                     (reply.code, recorder.as_mut(), recorder_offset(&reply))
@@ -363,13 +337,26 @@ impl Producers {
                 }
             } else {
                 totals.refused.add(reply.code, &reply.remark());
-                for sequence in slot.sequence..slot.sequence + *batch {
+                for sequence in slot.sequence..slot.sequence + batch {
                     totals
                         .refused_sequences
                         .push((producer, slot.lane, sequence));
                 }
             }
         });
+        for (number, half) in halves.drain(..) {
+            let slot = &mut slots[number as usize];
+            slot.is_decided = true;
+            let stamp = Stamp {
+                producer,
+                lane: slot.lane,
+                sequence: slot.sequence,
+                intended_ns: slot.intended_ns,
+            };
+            let topic = &topics[slot.lane as usize];
+            let opaque = OPAQUE_FIRST + number as i32;
+            transaction::write_decision(connection.output(), settings, topic, &stamp, half, opaque);
+        }
         if result.is_err() {
             peer.connection = None;
             totals.disconnected += 1;
@@ -383,7 +370,7 @@ impl Producers {
     fn refill(&mut self, index: usize, now_ns: u64) {
         let peer = &mut self.peers[index];
         while !peer.free.is_empty() && peer.connection.is_some() {
-            peer.issue(&self.templates, &self.filler, self.batch, now_ns);
+            peer.issue(&self.templates, &self.filler, &self.settings, now_ns);
         }
         self.flush(index);
     }
@@ -405,18 +392,25 @@ fn recorder_offset(reply: &Reply) -> Option<u64> {
 
 impl Peer {
     /// Lays the next request into the output; a free slot and a connection must be there.
-    fn issue(&mut self, templates: &[Template], filler: &Filler, batch: u64, intended_ns: u64) {
+    fn issue(
+        &mut self,
+        templates: &[Template],
+        filler: &Filler,
+        settings: &Settings,
+        intended_ns: u64,
+    ) {
         let number = self.free.pop().expect("the caller has looked");
         let connection = self.connection.as_mut().expect("the caller has looked");
         let lane = self.cursor % templates.len();
         self.cursor = lane + 1;
         let template = &templates[lane];
         let sequence = self.sequences[lane];
-        self.sequences[lane] += batch;
+        self.sequences[lane] += settings.batch as u64;
         self.slots[number as usize] = Slot {
             intended_ns,
             lane: lane as u32,
             sequence,
+            is_decided: false,
         };
         let output = connection.output();
         let start = output.len();
@@ -426,16 +420,11 @@ impl Peer {
             producer: self.producer,
             lane: lane as u32,
             sequence,
-            intended_ns,
+            intended_ns: settings
+                .delay
+                .map_or(intended_ns, |delay| delay.due_ns(intended_ns, sequence)),
         };
         template.patch(frame, filler, first, OPAQUE_FIRST + number as i32);
-    }
-}
-
-fn write_hex(out: &mut [u8], mut value: u64) {
-    for digit in out[..16].iter_mut().rev() {
-        *digit = b"0123456789ABCDEF"[(value & 15) as usize];
-        value >>= 4;
     }
 }
 
@@ -446,54 +435,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::payload;
-
-    fn template(batch: usize, encoding: Encoding) -> (Template, Filler) {
-        let filler = Filler::new(64);
-        let settings = Settings {
-            connections: 1,
-            depth: 1,
-            body_bytes: 64,
-            batch,
-            rate: None,
-            encoding,
-        };
-        let lane = Lane {
-            topic: "t".into(),
-            queue: 3,
-        };
-        (Template::new(&lane, &filler, &settings), filler)
-    }
-
-    #[test]
-    fn holes_are_found_for_single_and_batched_messages() {
-        for encoding in [Encoding::Json, Encoding::Binary] {
-            for batch in [1, 3] {
-                let (mut template, filler) = template(batch, encoding);
-                assert_eq!(
-                    (template.unique_at.len(), template.body_at.len()),
-                    (batch, batch)
-                );
-                for at in template.body_at.clone() {
-                    let stamp = Stamp {
-                        producer: 1,
-                        lane: 2,
-                        sequence: at as u64,
-                        intended_ns: 4,
-                    };
-                    let body = &mut template.frame[at..at + 64];
-                    filler.stamp(body, stamp);
-                    assert_eq!(payload::open(body), Some(stamp));
-                }
-                assert!(
-                    template
-                        .unique_at
-                        .iter()
-                        .all(|&at| &template.frame[at..at + 16] == UNIQUE_HOLE.as_bytes())
-                );
-            }
-        }
-    }
 
     #[test]
     fn an_open_loop_counts_from_the_intended_start() {
@@ -515,16 +456,15 @@ mod tests {
             connections: 2,
             depth: 4,
             body_bytes: 64,
-            batch: 1,
             rate: Some(1_000.0),
-            encoding: Encoding::Json,
+            ..Settings::one_at_a_time(Encoding::Json)
         };
         let lane = Lane {
             topic: "t".into(),
             queue: 0,
         };
         let mut producers =
-            Producers::connect(broker, &[lane], 1, 0, &settings).expect("it listens");
+            Producers::connect(broker, &[lane], 1, 0, settings).expect("it listens");
         assert_eq!(producers.issue_due(1_000_000), Some(2_000_000));
         for _ in 0..2 {
             let (mut stream, _) = listener.accept().expect("two have connected");

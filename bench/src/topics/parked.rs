@@ -10,11 +10,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use serde::Serialize;
 
-use super::{Idle, Topics, empty_histogram, watch_idle};
+use super::{Topics, empty_histogram};
 use crate::connection::Connection;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::load::{Lane, consume, produce};
+use crate::idle::{Idle, watch_idle};
+use crate::load::{Choice, Lane, consume, produce};
 use crate::payload::{Filler, Stamp};
 use crate::report::Latency;
 use crate::wire::{OPAQUE_FIRST, Reply, response};
@@ -122,6 +123,9 @@ fn park(
         hold_ms: command.hold * 1_000,
         group: "orbit-bench".into(),
         encoding: command.target.encoding,
+        choice: Choice::ALL,
+        subscription: consume::Subscription::Everything,
+        commits: false,
     };
     for (index, lane) in lanes.iter().enumerate() {
         let next = control.max_offset(&lane.topic, lane.queue)?;
