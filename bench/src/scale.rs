@@ -72,9 +72,9 @@ pub fn run(command: Scale) -> Result<()> {
     let broker = command.target.broker()?;
     let line = bar("scale");
     let mut steps = vec![step(&command, broker, "nothing".into(), Instant::now())?];
-    line.println(steps[0].to_string());
+    line.suspend(|| println!("{}", steps[0]));
     let mut done = |step: Step| {
-        line.println(step.to_string());
+        line.suspend(|| println!("{step}"));
         steps.push(step);
     };
 
