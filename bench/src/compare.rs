@@ -86,7 +86,11 @@ pub fn run(command: Compare) -> Result<()> {
         let home = folder.path().join(recipe.name);
         recipe.with(setting).start(&home)
     };
-    let rocketmq = start(command.rocketmq.recipe()?)?;
+    let rocketmq = command.rocketmq.recipe()?;
+    let rocketmq = start(match command.features {
+        true => rocketmq.with(features::PATIENCE),
+        false => rocketmq,
+    })?;
     let contenders = [start(command.orbit.recipe()?)?, rocketmq];
     let measuring = Measuring {
         window_s: command.window,

@@ -272,7 +272,7 @@ fn reading(contender: &Contender, topic: &str, measuring: Measuring) -> Result<M
     ]))
 }
 
-/// One send in so many may be refused: RocketMQ does when a message has waited for 200 ms.
+/// One send in so many may be refused: brokers may do so when they are busy.
 const REFUSED_ONE_IN: u64 = 100;
 
 /// What was sent, if a broker took it.

@@ -25,6 +25,9 @@ pub const CASES: [Case; 9] = [
 /// What both need in their broker.conf, beside ASYNC_FLUSH.
 pub const SETTING: &str = "enablePropertyFilter=true";
 
+/// RocketMQ refuses sends that have waited for 200 ms, which a JVM that has just started takes for some of them.
+pub const PATIENCE: &str = "waitTimeMillsInSendQueue=5000";
+
 /// `None`: the case is none of these.
 pub fn run(
     contender: &Contender,
