@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use orbitmq_client::admin::Admin;
+use rustix::process::{Pid, Signal, kill_process};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Below the ports that the system gives to whoever asks.
@@ -104,9 +105,8 @@ impl Orbit {
         match kill {
             true => self.process.kill().expect("killed"),
             false => {
-                let id = self.process.id().to_string();
-                let told = Command::new("kill").args(["-TERM", &id]).status();
-                assert!(told.expect("kill runs").success());
+                let id = Pid::from_child(&self.process);
+                kill_process(id, Signal::TERM).expect("a process of ours");
             }
         }
         self.process.wait().expect("it ends");

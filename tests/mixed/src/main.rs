@@ -59,6 +59,9 @@ struct Flags {
     /// Seconds that the last messages may take to come
     #[arg(long, default_value_t = 120)]
     drain: u64,
+    /// Fail as well for what a busy machine may do: stalls, memory that grows, messages twice without a reason
+    #[arg(long)]
+    strict: bool,
     /// When it is killed; printed, so that a run can be repeated
     #[arg(long)]
     seed: Option<u64>,
@@ -94,7 +97,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(report) => {
             println!("{report}");
-            let wrong = report.judge();
+            let wrong = report.judge(flags.strict);
             if wrong.is_empty() {
                 return ExitCode::SUCCESS;
             }
