@@ -1,7 +1,7 @@
 //! `cold`: a topic of many GB is read from its first message with nothing of it in the page cache, and held against the
 //! lower of two limits measured in the same run: how fast the disk is read from end to end, and how fast a topic is
-//! read that lies in memory. Every message is checked; the broker's count of stalls must not grow by more than
-//! the machine itself paused.
+//! read that lies in memory. Every message is checked; the broker's count of stalls must not grow. How often
+//! the machine itself paused stands beside it.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ struct Report {
     disk_read_share: Option<f64>,
     /// Over 10 ms, while it was read cold.
     stalls: u64,
-    /// How often the machine itself kept a thread waiting as long: no task is spared that.
+    /// How often the machine itself kept a thread waiting as long, to judge the stalls by.
     machine_pauses: u64,
 }
 
@@ -177,7 +177,7 @@ impl Report {
         if strict && self.share < SHARE_MIN {
             wrong.push("less than 80 % of the lower limit");
         }
-        if strict && self.stalls > self.machine_pauses {
+        if strict && self.stalls > 0 {
             wrong.push("a task held its core for more than 10 ms");
         }
         if strict

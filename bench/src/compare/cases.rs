@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::features;
 use crate::broker_info::BrokerInfo;
 use crate::commands::plan_at;
-use crate::contender::{Contender, ORBIT};
+use crate::contender::Contender;
 use crate::error::{Error, Result};
 use crate::fill;
 use crate::load::{self, Lane, Live, Plan, StopWhen};
@@ -272,20 +272,14 @@ fn reading(contender: &Contender, topic: &str, measuring: Measuring) -> Result<M
     ]))
 }
 
-/// One send in so many may be refused: brokers may do so when they are busy. RocketMQ does it far sooner on a machine that is,
-/// which is not what is to be shown.
-fn refused_one_in(contender: &Contender) -> u64 {
-    match contender.name == ORBIT {
-        true => 100,
-        false => 2,
-    }
-}
+/// One send in so many may be refused: brokers may do so when they are busy.
+const REFUSED_ONE_IN: u64 = 100;
 
 /// What was sent, if a broker took it.
 pub fn accepted<'a>(contender: &Contender, figures: &'a Figures) -> Result<&'a SentFigures> {
     let sent = figures.sent.as_ref().expect("the plan sends");
     match sent.refusals.0.iter().next() {
-        _ if sent.messages_total > sent.refused * refused_one_in(contender) => Ok(sent),
+        _ if sent.messages_total > sent.refused * REFUSED_ONE_IN => Ok(sent),
         None => Err(Error::Failed(format!("{} took nothing", contender.name))),
         Some((code, (count, remark))) => Err(Error::Failed(format!(
             "{} refused {count} with code {code}: {remark}",

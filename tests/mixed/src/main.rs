@@ -59,7 +59,7 @@ struct Flags {
     /// Seconds that the last messages may take to come
     #[arg(long, default_value_t = 120)]
     drain: u64,
-    /// Fail as well for what a busy machine may do: stalls, memory that grows, messages twice without a reason
+    /// Fail as well for what a busy machine may do: stalls, memory that grows
     #[arg(long)]
     strict: bool,
     /// When it is killed; printed, so that a run can be repeated
