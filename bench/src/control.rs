@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -63,6 +64,10 @@ impl Control {
     pub fn connect(address: SocketAddr) -> Result<Control> {
         let what = format!("connecting to {address}");
         let stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT).map_err(Error::io(what))?;
+        Control::over(stream, address)
+    }
+
+    fn over(stream: TcpStream, address: SocketAddr) -> Result<Control> {
         stream
             .set_nodelay(true)
             .and_then(|()| stream.set_read_timeout(Some(ANSWER_LIMIT)))
@@ -72,6 +77,22 @@ impl Control {
             address,
             opaque: OPAQUE_FIRST,
         })
+    }
+
+    /// The same from an address of this machine.
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Result<Control> {
+        let opened = || {
+            let family = match address {
+                SocketAddr::V4(_) => AddressFamily::INET,
+                SocketAddr::V6(_) => AddressFamily::INET6,
+            };
+            let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+            net::bind(&socket, &SocketAddr::new(source, 0))?;
+            net::connect(&socket, &address)?;
+            Ok::<_, std::io::Error>(TcpStream::from(socket))
+        };
+        let what = format!("connecting to {address} from {source}");
+        Control::over(opened().map_err(Error::io(what))?, address)
     }
 
     /// One request and its answer, whatever its code.

@@ -3,6 +3,9 @@
 //! Owned by the coordinator. A member is a connection, as in RocketMQ: two clients on one connection are one member. Every
 //! change comes back as what to tell whom; nothing is sent from here.
 
+mod list;
+mod telling;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,8 +15,12 @@ use protocol::Language;
 use protocol::body::heartbeat::{
     ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, SubscriptionData,
 };
+use reactor::Instant;
 
 use crate::messages::ConnId;
+use list::ListAnswer;
+use telling::Pause;
+pub use telling::Telling;
 
 #[derive(Debug, Default)]
 pub struct Clients {
@@ -45,6 +52,8 @@ pub struct ConsumerGroup {
     pub subscriptions: BTreeMap<String, SubscriptionData>,
     /// Of the last heartbeat in the short form (5.x); 0 is the long form.
     pub fingerprint: i32,
+    pause: Pause,
+    list: ListAnswer,
 }
 
 impl ConsumerGroup {
@@ -64,6 +73,11 @@ impl ConsumerGroup {
         ids.sort_unstable();
         ids.dedup();
         ids
+    }
+
+    /// The same as clients are told it. After a change every member asks for this.
+    pub fn list_answer(&self) -> Vec<u8> {
+        self.list.of(|| self.client_ids())
     }
 }
 
@@ -131,12 +145,19 @@ impl Clients {
                 members: BTreeMap::new(),
                 subscriptions: BTreeMap::new(),
                 fingerprint: form.fingerprint(),
+                pause: Pause::default(),
+                list: ListAnswer::default(),
             }
         });
         group.consume_type = data.consume_type;
         group.message_model = data.message_model;
         group.consume_from_where = data.consume_from_where;
-        let joined = group.members.insert(conn, client).is_none();
+        let id = client.id.clone();
+        let before = group.members.insert(conn, client);
+        let joined = before.is_none();
+        if before.is_none_or(|before| before.id != id) {
+            group.list.is_old();
+        }
         if joined {
             let groups = self.connections.entry(conn).or_default();
             groups.consumers.push(name);
@@ -244,6 +265,18 @@ impl Clients {
         self.consumers.iter()
     }
 
+    /// A group's members have changed: when they are to be told. None: nobody is in it.
+    pub fn telling(&mut self, group: &str, now: Instant) -> Option<Telling> {
+        let group = self.consumers.get_mut(group)?;
+        Some(group.pause.changed(group.members.len(), now))
+    }
+
+    /// The pause after the last notices is over: whether there is something to tell.
+    pub fn telling_again(&mut self, group: &str, now: Instant) -> Option<Telling> {
+        let group = self.consumers.get_mut(group)?;
+        group.pause.over(group.members.len(), now)
+    }
+
     /// Live groups that subscribe to a topic.
     pub fn groups_of_topic(&self, topic: &str) -> Vec<String> {
         let subscribed = |group: &ConsumerGroup| group.subscriptions.contains_key(topic);
@@ -284,6 +317,7 @@ fn remove_consumer(
         return false;
     };
     let removed = group.members.remove(&conn).is_some();
+    group.list.is_old();
     if group.members.is_empty() {
         groups.remove(name);
     }

@@ -12,6 +12,7 @@
 
 pub mod calls;
 pub mod journal;
+mod notices;
 mod orphans;
 pub mod outgoing;
 pub mod rates;
@@ -54,6 +55,7 @@ pub use saving::{group_table, topic_table};
 
 use calls::Calls;
 use journal::{Entry, Journal};
+use notices::Notices;
 use outgoing::Outgoing;
 use rates::Rates;
 
@@ -91,6 +93,7 @@ pub struct Coordinator {
     /// Reads the tables through this coordinator, so it is not this coordinator's to keep.
     registration: RefCell<Weak<Registration>>,
     tables: RefCell<Tables>,
+    notices: Notices,
     journal: Journal,
     unsaved: saving::Unsaved,
     delay_held: saving::HeldDelay,
@@ -126,6 +129,7 @@ impl Coordinator {
             static_topics: StaticTopics::load(&loaded.config_dir),
             registration: RefCell::new(Weak::new()),
             tables: RefCell::new(loaded.tables),
+            notices: Notices::default(),
             journal: loaded.journal,
             unsaved: saving::Unsaved::default(),
             delay_held: saving::HeldDelay::default(),
@@ -146,6 +150,7 @@ impl Coordinator {
         reactor::spawn("save tables", saving::tables(Rc::clone(&coordinator)));
         reactor::spawn("save offsets", saving::offsets(Rc::clone(&coordinator)));
         reactor::spawn("client scan", scan::run(Rc::clone(&coordinator)));
+        reactor::spawn("group notices", notices::run(Rc::clone(&coordinator)));
         reactor::spawn("rates", rates::run(Rc::clone(&coordinator)));
         coordinator
     }

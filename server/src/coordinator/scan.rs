@@ -1,12 +1,10 @@
-//! Members that went silent, and the telling of groups that have changed.
+//! Members that went silent, and what follows when members are gone.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::body::subscription_group::SubscriptionGroupConfig;
-use protocol::code::request;
-use protocol::{Encoding, Value, write_request};
 
 use super::journal::Entry;
 use super::{Coordinator, now_ms, subscriptions};
@@ -115,37 +113,5 @@ impl Coordinator {
         }
         drop(tables);
         self.shared.subscriptions.publish(table);
-    }
-
-    /// "Your group has changed", to every member, so that they share the queues anew. Broadcasting groups share nothing.
-    pub fn tell_members(&self, group: &str) {
-        let tables = self.tables();
-        let enabled = tables
-            .groups
-            .get(group)
-            .is_none_or(|config| config.notify_consumer_ids_changed_enable);
-        if !enabled || !self.settings().notify_consumer_ids_changed {
-            return;
-        }
-        let Some(live) = tables.clients.consumer_group(group) else {
-            return;
-        };
-        if live.is_broadcasting() {
-            return;
-        }
-        let members: Vec<_> = live.members.keys().copied().collect();
-        for conn in members {
-            let mut frame = Vec::with_capacity(128 + group.len());
-            write_request(
-                &mut frame,
-                Encoding::Json,
-                request::NOTIFY_CONSUMER_IDS_CHANGED,
-                self.outgoing.next_opaque(),
-                true,
-                &[("consumerGroup", Value::Str(group))],
-                &[],
-            );
-            self.outgoing.tell(conn, frame);
-        }
     }
 }

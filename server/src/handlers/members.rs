@@ -5,7 +5,6 @@ use std::rc::Rc;
 use protocol::Command;
 use protocol::body::Body;
 use protocol::body::connection::{Connection, ConsumerConnection, ProducerConnection};
-use protocol::body::lists::ConsumerList;
 use protocol::code::response;
 use protocol::header::client::{ConsumerGroup, ProducerGroup};
 use protocol::json::Dialect;
@@ -24,10 +23,7 @@ pub fn of_group(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled
             format!("no consumer for this group, {group}"),
         )
     })?;
-    let list = ConsumerList {
-        consumer_id_list: live.client_ids(),
-    };
-    Ok(Answer::with_body(list.to_json(Dialect::Fastjson1)).into())
+    Ok(Answer::with_body(live.list_answer()).into())
 }
 
 /// 203

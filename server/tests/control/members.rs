@@ -11,7 +11,7 @@ use protocol::code::{request, response};
 use protocol::json::Dialect;
 
 use crate::cluster::Cluster;
-use crate::peer::Peer;
+use crate::peer::{Peer, heartbeat};
 
 const CHANGED: i32 = request::NOTIFY_CONSUMER_IDS_CHANGED;
 /// Far less than any timer of the broker: what comes within it came at once.
@@ -162,4 +162,28 @@ async fn lock(peer: &mut Peer, client: &str) -> usize {
     let answer = peer.ask(request::LOCK_BATCH_MQ, &[], &body).await;
     let got = LockBatchAnswer::from_json(&answer.body).expect("a set");
     got.lock_ok_mq_set.len()
+}
+
+#[test]
+fn members_that_come_together_hear_of_each_other_without_a_notice_for_every_pair() {
+    const MEMBERS: usize = 120;
+    Cluster::start(&[]).clients(|| async {
+        let mut peers = Vec::new();
+        for _ in 0..MEMBERS {
+            peers.push(Peer::connect().await);
+        }
+        for (number, peer) in peers.iter_mut().enumerate() {
+            let body = heartbeat(&format!("client-{number}"), "g", "t");
+            peer.write_with(request::HEART_BEAT, &[], &body).await;
+        }
+        let mut all = 0;
+        for peer in &mut peers {
+            let told = peer.told(CHANGED, AT_ONCE).await;
+            assert!(told > 0, "each hears of the others");
+            all += told;
+        }
+        let pairs = MEMBERS * MEMBERS / 2;
+        assert!(all < pairs / 8, "{all} notices, {pairs} pairs");
+        assert_eq!(list(&mut peers[0], "g").await.len(), MEMBERS);
+    });
 }

@@ -189,16 +189,7 @@ impl Peer {
 
     /// Joins a group, subscribing to all of a topic.
     pub async fn join(&mut self, client: &str, group: &str, topic: &str) -> Heard {
-        let beat = HeartbeatData {
-            client_id: client.to_owned(),
-            consumer_data_set: vec![ConsumerData {
-                group_name: group.to_owned(),
-                subscription_data_set: vec![SubscriptionData::by_tags(topic, "*", 1)],
-                ..ConsumerData::default()
-            }],
-            ..HeartbeatData::default()
-        };
-        let body = beat.to_json(Dialect::Strict);
+        let body = heartbeat(client, group, topic);
         self.ask(request::HEART_BEAT, &[], &body).await
     }
 
@@ -303,6 +294,20 @@ impl Peer {
         ];
         self.ask(request::QUERY_CONSUMER_OFFSET, &fields, &[]).await
     }
+}
+
+/// Of a consumer that subscribes to all of a topic.
+pub fn heartbeat(client: &str, group: &str, topic: &str) -> Vec<u8> {
+    let beat = HeartbeatData {
+        client_id: client.to_owned(),
+        consumer_data_set: vec![ConsumerData {
+            group_name: group.to_owned(),
+            subscription_data_set: vec![SubscriptionData::by_tags(topic, "*", 1)],
+            ..ConsumerData::default()
+        }],
+        ..HeartbeatData::default()
+    };
+    beat.to_json(Dialect::Strict)
 }
 
 fn topic_fields(topic: &str, queues: i32, order: bool) -> [(&'static str, Value<'_>); 8] {
