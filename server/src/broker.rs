@@ -127,6 +127,7 @@ impl Broker {
             store,
             topics: Published::new(loaded.tables.topics.snapshot()),
             groups: Published::new(loaded.tables.groups.snapshot()),
+            forbidden: Published::new(Arc::clone(loaded.tables.groups.forbidden())),
             subscriptions: Published::new(imbl::HashMap::new()),
             ordered_groups: Published::new(imbl::HashSet::new()),
             resets: Published::new(imbl::HashMap::new()),

@@ -359,7 +359,12 @@ impl Coordinator {
 
     /// To be called after every change of the group table.
     pub fn groups_changed(&self) {
-        let snapshot = self.tables().groups.snapshot();
+        let (snapshot, forbidden) = {
+            let groups = &self.tables().groups;
+            (groups.snapshot(), Arc::clone(groups.forbidden()))
+        };
+        // Who sees the new groups sees what is forbidden to them.
+        self.shared.forbidden.publish(forbidden);
         self.shared.groups.publish(snapshot);
         self.unsaved.mark();
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use protocol::body::subscription_group::{SubscriptionGroupConfig, SubscriptionGroupTable};
 use protocol::body::topic_config::DataVersion;
 use protocol::code::response;
-use protocol::names;
+use protocol::{names, permission};
 
 use crate::config::Settings;
 use crate::messages::{GroupTable, Refusal};
@@ -31,8 +31,8 @@ pub type Forbidden = BTreeMap<String, BTreeMap<String, i32>>;
 #[derive(Debug)]
 pub struct Groups {
     table: GroupTable,
-    /// Which topics a group may not read; kept for operators who set it with another broker.
-    forbidden: Forbidden,
+    /// Which topics a group may not read.
+    forbidden: Arc<Forbidden>,
     version: DataVersion,
 }
 
@@ -44,7 +44,7 @@ impl Groups {
                 .map(|name| (Arc::from(name), Arc::new(group_config(name))))
                 .into_iter()
                 .collect(),
-            forbidden: BTreeMap::new(),
+            forbidden: Arc::default(),
             version: DataVersion::default(),
         }
     }
@@ -54,7 +54,7 @@ impl Groups {
             config.group_name.clone_from(&name);
             self.table.insert(Arc::from(name), Arc::new(config));
         }
-        self.forbidden = saved.forbidden_table;
+        self.forbidden = Arc::new(saved.forbidden_table);
         self.version = saved.data_version;
     }
 
@@ -62,8 +62,33 @@ impl Groups {
         self.table.clone()
     }
 
-    pub fn forbidden(&self) -> &Forbidden {
+    pub fn forbidden(&self) -> &Arc<Forbidden> {
         &self.forbidden
+    }
+
+    /// The bits that are set for a group in a topic; only that for reading means anything.
+    pub fn forbidden_bits(&self, group: &str, topic: &str) -> i32 {
+        bits(&self.forbidden, group, topic)
+    }
+
+    /// Says whether that changed anything.
+    pub fn forbid(&mut self, group: &str, topic: &str, bits: i32, now_ms: i64) -> bool {
+        let bits = bits.max(0);
+        if self.forbidden_bits(group, topic) == bits {
+            return false;
+        }
+        let forbidden = Arc::make_mut(&mut self.forbidden);
+        if bits > 0 {
+            let topics = forbidden.entry(group.to_owned()).or_default();
+            topics.insert(topic.to_owned(), bits);
+        } else if let Some(topics) = forbidden.get_mut(group) {
+            topics.remove(topic);
+            if topics.is_empty() {
+                forbidden.remove(group);
+            }
+        }
+        self.version = self.version.next(now_ms);
+        true
     }
 
     pub fn version(&self) -> DataVersion {
@@ -116,13 +141,25 @@ impl Groups {
     }
 
     pub fn remove(&mut self, group: &str, now_ms: i64) -> bool {
-        self.forbidden.remove(group);
+        if self.forbidden.contains_key(group) {
+            Arc::make_mut(&mut self.forbidden).remove(group);
+        }
         let removed = self.table.remove(group).is_some();
         if removed {
             self.version = self.version.next(now_ms);
         }
         removed
     }
+}
+
+fn bits(forbidden: &Forbidden, group: &str, topic: &str) -> i32 {
+    let bits = forbidden.get(group).and_then(|topics| topics.get(topic));
+    bits.copied().unwrap_or(0).max(0)
+}
+
+/// Whether an operator has taken the topic from the group.
+pub fn may_not_read(forbidden: &Forbidden, group: &str, topic: &str) -> bool {
+    bits(forbidden, group, topic) & permission::READ != 0
 }
 
 impl Default for Groups {
@@ -169,6 +206,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forbidden_in_one_topic_says_nothing_of_another() {
+        let mut groups = Groups::new();
+        let read = permission::READ;
+        assert!(groups.forbid("g", "t", read, 1) && groups.forbid("g", "u", read | 1, 2));
+        assert!(!groups.forbid("g", "t", read, 3), "it is already");
+        assert!(groups.forbid("g", "t", 0, 4));
+        let forbidden = groups.forbidden();
+        assert!(!may_not_read(forbidden, "g", "t") && !may_not_read(forbidden, "h", "u"));
+        assert!(may_not_read(forbidden, "g", "u"));
+        assert_eq!(groups.forbidden_bits("g", "u"), read | 1);
+        groups.remove("g", 5);
+        assert!(groups.forbidden().is_empty(), "it goes with its group");
+    }
+
+    #[test]
     fn what_was_saved_is_there_again_with_its_version() {
         let mut groups = Groups::new();
         groups.put(group_config("mine"), 5);
@@ -179,7 +231,7 @@ mod tests {
                 .iter()
                 .map(|(name, config)| (name.to_string(), (**config).clone()))
                 .collect(),
-            forbidden_table: groups.forbidden().clone(),
+            forbidden_table: (**groups.forbidden()).clone(),
         };
         let mut again = Groups::new();
         again.restore(saved);

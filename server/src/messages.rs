@@ -16,6 +16,7 @@ use reactor::mailbox::{Reply, Sender};
 use crate::config::Settings;
 use crate::delay::Gauges;
 use crate::filter::Filter;
+use crate::groups::Forbidden;
 use crate::published::Published;
 use crate::request_inbox::RequestInbox;
 use crate::resets::{self, Place};
@@ -177,9 +178,11 @@ pub struct TopicSubscription {
 pub struct Shared {
     pub settings: Published<Arc<Settings>>,
     pub store: Arc<Store>,
-    /// Changed by the coordinator only, as are the two tables below.
+    /// Changed by the coordinator only, as are the three tables below.
     pub topics: Published<TopicTable>,
     pub groups: Published<GroupTable>,
+    /// Renewed with every change of the groups.
+    pub forbidden: Published<Arc<Forbidden>>,
     pub subscriptions: Published<SubscriptionTable>,
     /// Groups with a queue lock that has not expired: their retries go to the dead-letter topic at once.
     pub ordered_groups: Published<imbl::HashSet<Arc<str>>>,

@@ -51,6 +51,12 @@ pub enum Entry {
     },
     Group(SubscriptionGroupConfig),
     GroupGone(String),
+    /// What is forbidden to a group in a topic; 0: nothing.
+    GroupForbidden {
+        group: String,
+        topic: String,
+        bits: i32,
+    },
 }
 
 /// Lives on the coordinator's core.

@@ -167,7 +167,7 @@ async fn try_save_tables(coordinator: &Coordinator) -> io::Result<()> {
         let tables = coordinator.tables();
         let topics = (tables.topics.snapshot(), tables.topics.version());
         let groups = &tables.groups;
-        let forbidden = groups.forbidden().clone();
+        let forbidden = (**groups.forbidden()).clone();
         let deleted = coordinator.deleted.of(&tables);
         let groups = (groups.snapshot(), forbidden, groups.version());
         (topics, groups, deleted)

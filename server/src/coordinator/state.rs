@@ -160,6 +160,9 @@ fn apply(tables: &mut Tables, entry: Entry) {
         Entry::GroupGone(group) => {
             tables.groups.remove(&group, now_ms);
         }
+        Entry::GroupForbidden { group, topic, bits } => {
+            tables.groups.forbid(&group, &topic, bits, now_ms);
+        }
     }
 }
 

@@ -43,6 +43,7 @@ pub fn dispatch(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command
         request::QUERY_TOPICS_BY_CONSUMER => consumption::topics_of_group(coordinator, command),
         request::QUERY_SUBSCRIPTION_BY_CONSUMER => consumption::subscription(coordinator, command),
         request::QUERY_CONSUME_QUEUE => queue::entries(coordinator, command),
+        request::UPDATE_AND_GET_GROUP_FORBIDDEN => groups::may_read(coordinator, caller, command),
         request::GET_ALL_PRODUCER_INFO => producers::all(coordinator),
         request::CLEAN_UNUSED_TOPIC => retention::clean_topics(),
         request::UPDATE_COLD_DATA_FLOW_CTR_CONFIG => cold::set(coordinator, caller, command),

@@ -54,6 +54,8 @@ pub struct Pull {
     /// When the last look began, and whether it needed the disk: time in which it was parked does not count.
     looked_at: Instant,
     from_disk: bool,
+    /// The version of the groups' settings that it was checked against.
+    rights_as_of: u64,
 }
 
 enum Wanted {
@@ -142,7 +144,7 @@ pub fn wake(shard: &Rc<Shard>, queue: QueueNo) {
             unpark(shard, None);
             return Looked::Answered;
         };
-        match look::look_again(shard, &connection, pull) {
+        match take_up(shard, &connection, pull) {
             look::Outcome::Done => {
                 unpark(shard, Some(&connection));
                 Looked::Answered
@@ -158,6 +160,17 @@ pub fn wake(shard: &Rc<Shard>, queue: QueueNo) {
         // The rest follows behind what else this shard has been told meanwhile.
         let rest = wake_rest(Rc::clone(shard), queue);
         reactor::spawn("wake parked pulls", rest);
+    }
+}
+
+fn take_up(shard: &Rc<Shard>, connection: &Rc<Connection>, mut pull: Pull) -> look::Outcome {
+    match check::check_again(shard, &mut pull) {
+        Err(NotDone::Refused(refusal)) => {
+            answer::refused(shard, &pull, &refusal);
+            look::Outcome::Done
+        }
+        // A group that is gone is made again by who comes next.
+        Ok(()) | Err(NotDone::Missing(_)) => look::look_again(shard, connection, pull),
     }
 }
 

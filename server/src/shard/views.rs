@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Settings;
+use crate::groups::Forbidden;
 use crate::messages::{GroupTable, Shared, SubscriptionTable, TopicTable};
 use crate::published::Reader;
 use crate::resets;
@@ -12,6 +13,7 @@ pub struct Views {
     pub settings: Reader<Arc<Settings>>,
     pub topics: Reader<TopicTable>,
     pub groups: Reader<GroupTable>,
+    pub forbidden: Reader<Arc<Forbidden>>,
     pub subscriptions: Reader<SubscriptionTable>,
     pub ordered_groups: Reader<imbl::HashSet<Arc<str>>>,
     pub resets: Reader<resets::Offsets>,
@@ -23,17 +25,19 @@ impl Views {
             settings: shared.settings.reader(),
             topics: shared.topics.reader(),
             groups: shared.groups.reader(),
+            forbidden: shared.forbidden.reader(),
             subscriptions: shared.subscriptions.reader(),
             ordered_groups: shared.ordered_groups.reader(),
             resets: shared.resets.reader(),
         }
     }
 
-    /// Six atomic loads, unless something changed.
+    /// Seven atomic loads, unless something changed.
     pub fn refresh(&mut self) {
         self.settings.refresh();
         self.topics.refresh();
         self.groups.refresh();
+        self.forbidden.refresh();
         self.subscriptions.refresh();
         self.ordered_groups.refresh();
         self.resets.refresh();

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod delayed;
+mod forbidden;
 mod kept;
 mod keys;
 mod members;

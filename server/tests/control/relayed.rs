@@ -150,6 +150,24 @@ async fn reply(peer: &mut Peer, to: &str) {
         .await;
 }
 
+/// The same as clients write it that do not know the short names.
+async fn reply_in_full(peer: &mut Peer, to: &str) {
+    let properties = format!("REPLY_TO_CLIENT\u{1}{to}\u{2}CORRELATION_ID\u{1}c\u{2}");
+    let fields = [
+        ("producerGroup", Value::Str("p")),
+        ("topic", Value::Str("DefaultCluster_REPLY_TOPIC")),
+        ("defaultTopic", Value::Str("TBW102")),
+        ("defaultTopicQueueNums", Value::I32(4)),
+        ("queueId", Value::I32(0)),
+        ("sysFlag", Value::I32(0)),
+        ("bornTimestamp", Value::I64(1)),
+        ("flag", Value::I32(0)),
+        ("properties", Value::Str(&properties)),
+    ];
+    peer.write_with(request::SEND_REPLY_MESSAGE, &fields, b"yes")
+        .await;
+}
+
 async fn asker(id: &str) -> Peer {
     let mut asker = Peer::connect().await;
     let beat = HeartbeatData {
@@ -174,14 +192,19 @@ fn a_reply_reaches_who_asked_and_is_kept() {
     Cluster::start(&[]).clients(|| async {
         let mut asker = asker("me").await;
         let mut replier = Peer::connect().await;
-        reply(&mut replier, "me").await;
-        let heard = take_reply(&mut asker).await;
-        assert_eq!(heard.body, b"yes");
-        assert!(heard.field("properties").contains("CORRELATION_ID\u{1}c"));
-        assert!(heard.field("properties").contains("PUSH_REPLY_TIME"));
-        asker.answer(&heard, 0, &[]).await;
-        assert_eq!(replier.next_answer().await.code, response::SUCCESS);
-        assert_eq!(replier.max_offset("DefaultCluster_REPLY_TOPIC", 0).await, 1);
+        for in_full in [false, true] {
+            match in_full {
+                false => reply(&mut replier, "me").await,
+                true => reply_in_full(&mut replier, "me").await,
+            }
+            let heard = take_reply(&mut asker).await;
+            assert_eq!(heard.body, b"yes");
+            assert!(heard.field("properties").contains("CORRELATION_ID\u{1}c"));
+            assert!(heard.field("properties").contains("PUSH_REPLY_TIME"));
+            asker.answer(&heard, 0, &[]).await;
+            assert_eq!(replier.next_answer().await.code, response::SUCCESS);
+        }
+        assert_eq!(replier.max_offset("DefaultCluster_REPLY_TOPIC", 0).await, 2);
     });
 }
 

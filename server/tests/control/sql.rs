@@ -114,6 +114,25 @@ fn the_same_messages_come_from_the_disk_after_a_restart() {
 }
 
 #[test]
+fn after_a_restart_a_condition_counts_from_the_next_heartbeat_on_and_nothing_is_pulled_before() {
+    let mut cluster = Cluster::start(&ON);
+    cluster.clients(|| async {
+        let mut peer = ten_messages().await;
+        join(&mut peer, "g", "price > 7").await;
+        assert_eq!(bodies(&pull(&mut peer, "g", 0, None).await), [8, 9]);
+    });
+    cluster.stop_broker();
+    cluster.start_broker();
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        let unknown = pull(&mut peer, "g", 0, None).await;
+        assert_eq!(unknown.code, response::SUBSCRIPTION_NOT_EXIST);
+        join(&mut peer, "g", "price > 7").await;
+        assert_eq!(bodies(&pull(&mut peer, "g", 0, None).await), [8, 9]);
+    });
+}
+
+#[test]
 fn a_wrong_expression_is_refused_when_a_client_asks_and_when_it_pulls() {
     Cluster::start(&ON).clients(|| async {
         let mut peer = ten_messages().await;

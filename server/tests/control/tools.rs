@@ -1,6 +1,7 @@
 //! What the dashboard, the exporter and mqadmin send to a broker, with the fields they send: every code is served.
 
 use protocol::body::Body;
+use protocol::body::consumer::ConsumerStatus;
 use protocol::body::figures::{
     BrokerStats, ConsumeQueueEntries, ConsumeTimeSpans, ProducerTable, ReplicationState,
     SubscriptionGroupList,
@@ -13,6 +14,7 @@ use protocol::body::topic_config::{CreateTopicList, TopicConfig};
 use protocol::code::{request, response};
 use protocol::json::{self, Dialect};
 use protocol::{Value, properties};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::cluster::Cluster;
@@ -201,11 +203,87 @@ const REQUESTS: &[(i32, Fields, &str)] = &[
         r#"{"topic":"t","consumerGroup":"g","mode":"POP","popShareQueueNum":4}"#,
     ),
     (
+        request::INVOKE_BROKER_TO_RESET_OFFSET,
+        &[
+            ("topic", "t"),
+            ("group", "g"),
+            ("timestamp", "0"),
+            ("isForce", "true"),
+        ],
+        "",
+    ),
+    (
+        request::CLONE_GROUP_OFFSET,
+        &[
+            ("srcGroup", "g"),
+            ("destGroup", "copy"),
+            ("topic", "t"),
+            ("offline", "false"),
+        ],
+        "",
+    ),
+    (
+        request::UPDATE_AND_GET_GROUP_FORBIDDEN,
+        &[("group", "g"), ("topic", "t"), ("readable", "true")],
+        "",
+    ),
+    (request::GET_ALL_CONSUMER_OFFSET, &[], ""),
+    (request::GET_ALL_DELAY_OFFSET, &[], ""),
+    (
+        request::LITE_PULL_MESSAGE,
+        &[
+            ("consumerGroup", "lite"),
+            ("topic", "t"),
+            ("queueId", "0"),
+            ("queueOffset", "0"),
+            ("maxMsgNums", "32"),
+            ("sysFlag", "4"),
+            ("commitOffset", "0"),
+            ("suspendTimeoutMillis", "0"),
+            ("subscription", "*"),
+            ("subVersion", "1"),
+        ],
+        "",
+    ),
+    (
+        request::UNLOCK_BATCH_MQ,
+        &[],
+        r#"{"clientId":"client","consumerGroup":"g","mqSet":[{"brokerName":"broker-a","queueId":0,"topic":"t"}]}"#,
+    ),
+    (
         request::DELETE_SUBSCRIPTIONGROUP,
         &[("groupName", "made"), ("cleanOffset", "true")],
         "",
     ),
     (request::DELETE_TOPIC_IN_BROKER, &[("topic", "u")], ""),
+];
+
+/// What clients send, and what is handed on to clients: each has its tests in other files of this folder.
+const ELSEWHERE: &[i32] = &[
+    request::SEND_MESSAGE,
+    request::SEND_MESSAGE_V2,
+    request::SEND_BATCH_MESSAGE,
+    request::PULL_MESSAGE,
+    request::QUERY_CONSUMER_OFFSET,
+    request::HEART_BEAT,
+    request::UNREGISTER_CLIENT,
+    request::CONSUMER_SEND_MSG_BACK,
+    request::END_TRANSACTION,
+    request::GET_CONSUMER_LIST_BY_GROUP,
+    request::LOCK_BATCH_MQ,
+    request::CHECK_CLIENT_CONFIG,
+    request::RESUME_CHECK_HALF_MESSAGE,
+    request::SEND_REPLY_MESSAGE,
+    request::SEND_REPLY_MESSAGE_V2,
+    request::RECALL_MESSAGE,
+    request::QUERY_ASSIGNMENT,
+    request::POP_MESSAGE,
+    request::ACK_MESSAGE,
+    request::BATCH_ACK_MESSAGE,
+    request::CHANGE_MESSAGE_INVISIBLETIME,
+    request::PEEK_MESSAGE,
+    request::NOTIFICATION,
+    request::POLLING_INFO,
 ];
 
 async fn ask(peer: &mut Peer, code: i32, fields: Fields, body: &str) -> crate::peer::Heard {
@@ -246,6 +324,78 @@ fn every_code_of_the_tools_is_served() {
             let answer = ask(&mut peer, code, fields, body).await;
             assert_eq!(answer.code, response::SUCCESS, "{code}: {}", answer.remark);
         }
+    });
+}
+
+#[test]
+fn what_tools_ask_a_consumer_for_comes_back_through_the_broker() {
+    Cluster::start(&[]).clients(|| async {
+        let mut consumer = prepared().await;
+        let sent = consumer.send("t", "", b"x").await;
+        let id = sent.field("msgId").to_owned();
+        let (info, directly) = (
+            request::GET_CONSUMER_RUNNING_INFO,
+            request::CONSUME_MESSAGE_DIRECTLY,
+        );
+        let (status, of_one) = (
+            request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS,
+            request::GET_CONSUMER_STATUS_FROM_CLIENT,
+        );
+        let group = ("consumerGroup", "g");
+        let client = ("clientId", "client");
+        let mut operator = Peer::connect().await;
+        for (code, handed_on, fields) in [
+            (info, info, vec![group, client, ("jstackEnable", "true")]),
+            (
+                directly,
+                directly,
+                vec![group, client, ("msgId", &id), ("brokerName", "broker-a")],
+            ),
+            (
+                status,
+                of_one,
+                vec![("group", "g"), ("topic", "t"), ("clientAddr", "client")],
+            ),
+        ] {
+            let fields: Vec<(&str, Value<'_>)> = fields
+                .into_iter()
+                .map(|(name, value)| (name, Value::Str(value)))
+                .collect();
+            operator.write(code, &fields).await;
+            let asked = consumer.asked(handed_on, Duration::from_secs(1)).await;
+            let asked = asked.expect("the consumer is asked");
+            let body = ConsumerStatus::default().to_json();
+            consumer.answer(&asked, response::SUCCESS, &body).await;
+            let answer = operator.next_answer().await;
+            assert_eq!(answer.code, response::SUCCESS, "{code}: {}", answer.remark);
+        }
+    });
+}
+
+#[test]
+fn no_code_is_served_that_has_no_test() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        let in_this_file = [
+            request::GET_CONSUMER_RUNNING_INFO,
+            request::CONSUME_MESSAGE_DIRECTLY,
+            request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS,
+            request::UPDATE_AND_CREATE_STATIC_TOPIC,
+            request::GET_BROKER_EPOCH_CACHE,
+        ];
+        let access = request::AUTH_CREATE_USER..=request::AUTH_LIST_ACL;
+        let mut tested: BTreeSet<i32> = REQUESTS.iter().map(|&(code, ..)| code).collect();
+        tested.extend(ELSEWHERE);
+        tested.extend(in_this_file);
+        tested.extend(access);
+        let mut served = BTreeSet::new();
+        for code in (0..6_000).chain(200_000..200_200) {
+            let answer = ask(&mut peer, code, &[], "").await;
+            if answer.code != response::REQUEST_CODE_NOT_SUPPORTED {
+                served.insert(code);
+            }
+        }
+        assert_eq!(served, tested);
     });
 }
 

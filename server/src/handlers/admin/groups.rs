@@ -3,12 +3,13 @@
 use std::rc::Rc;
 
 use protocol::body::Body;
+use protocol::body::figures::GroupForbidden;
 use protocol::body::subscription_group::{SubscriptionGroupConfig, SubscriptionGroupTable};
 use protocol::code::response;
-use protocol::header::admin::GroupPage;
+use protocol::header::admin::{GroupPage, GroupReads};
 use protocol::header::topic::{DeleteGroup, Group};
 use protocol::json::Dialect;
-use protocol::{Command, names};
+use protocol::{Command, names, permission};
 
 use super::topics::{Page, QUEUES_MAX};
 use crate::coordinator::Coordinator;
@@ -73,6 +74,46 @@ pub fn delete(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
     Ok(keep(coordinator, Entry::GroupGone(group)))
 }
 
+/// 353: whether a group may read a topic, said or asked. RocketMQ lifts what is forbidden in all topics of a group when one
+/// of them is allowed again, and forgets to save that; here one topic is one topic.
+pub fn may_read(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>) -> Handled {
+    let header = GroupReads::from(command)?;
+    let (group, topic) = (header.group.into_owned(), header.topic.into_owned());
+    let (bits, is_new) = {
+        let groups = &mut coordinator.tables().groups;
+        let before = groups.forbidden_bits(&group, &topic);
+        let bits = match header.readable {
+            Some(true) => before & !permission::READ,
+            Some(false) => before | permission::READ,
+            None => before,
+        };
+        let is_new = groups.forbid(&group, &topic, bits, reactor::wall_ms());
+        (bits, is_new)
+    };
+    let answer = GroupForbidden {
+        readable: bits & permission::READ == 0,
+        group: group.clone(),
+        topic: topic.clone(),
+    };
+    let answer = Answer {
+        remark: Some("".into()),
+        ..Answer::with_body(answer.to_json(Dialect::Fastjson1))
+    };
+    if !is_new {
+        return Ok(answer.into());
+    }
+    tracing::info!(group, topic, bits, peer = %caller.peer, "what a group may read is changed");
+    coordinator.groups_changed();
+    let coordinator = Rc::clone(coordinator);
+    let entry = Entry::GroupForbidden { group, topic, bits };
+    Ok(Reply::later(async move {
+        match coordinator.kept(&entry).await {
+            Ok(()) => answer,
+            Err(refusal) => refusal.into(),
+        }
+    }))
+}
+
 /// 352
 pub fn get(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
     let group = Group::from(command)?.group;
@@ -96,7 +137,7 @@ pub fn all(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
     let settings = coordinator.settings();
     let tables = coordinator.tables();
     let version = tables.groups.version();
-    let forbidden = tables.groups.forbidden().clone();
+    let forbidden = (**tables.groups.forbidden()).clone();
     let table = tables.groups.snapshot();
     let range = Page::of(
         page.start,

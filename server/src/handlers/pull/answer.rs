@@ -9,6 +9,7 @@ use protocol::{Value, write_response, write_response_head};
 use reactor::Gather;
 
 use super::Pull;
+use crate::messages::Refusal;
 use crate::net::transfer;
 use crate::shard::{Connection, Shard};
 use crate::stats::tally::{self, Got};
@@ -121,6 +122,14 @@ pub fn moved(shard: &Shard, pull: &Pull, why: Moved, next: u64) {
         "a consumer is sent to another offset"
     );
     without_records(shard, pull, response::PULL_OFFSET_MOVED, why.word(), next);
+}
+
+/// It was allowed when it came, and is not any more.
+pub fn refused(shard: &Shard, pull: &Pull, refusal: &Refusal) {
+    let remark = Some(refusal.remark.as_str());
+    shard.connections.reply(pull.conn, |queued| {
+        write_response(queued, pull.asked, refusal.code, remark, &[], &[]);
+    });
 }
 
 /// The log could not be read; what and why is in the log file, not in the answer.

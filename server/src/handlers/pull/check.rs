@@ -12,6 +12,7 @@ use protocol::{Asked, Command, names, permission};
 use super::{Pull, Wanted};
 use crate::config::Settings;
 use crate::filter::Filter;
+use crate::groups::may_not_read;
 use crate::handlers::missing::{Missing, NotDone, with_faq};
 use crate::messages::TopicSubscription;
 use crate::shard::topics::Topic;
@@ -55,6 +56,7 @@ pub fn check(
         suggested_broker: MASTER,
         looked_at: reactor::turn_time(),
         from_disk: false,
+        rights_as_of: views.groups.version(),
     })
 }
 
@@ -73,12 +75,44 @@ fn find_group<'v>(
         }
         return Err(NotDone::Missing(Missing::Group(name.into_owned())));
     };
-    if !config.consume_enable {
-        return Err(forbidden(format!(
-            "subscription group no permission, {name}"
-        )));
-    }
+    check_enabled(config, &name)?;
     Ok((Arc::clone(group), config))
+}
+
+/// As with RocketMQ this is asked of those who read by the group's subscriptions.
+fn check_reading(views: &Views, group: &str, topic: &str) -> Result<(), NotDone> {
+    if !may_not_read(views.forbidden.value(), group, topic) {
+        return Ok(());
+    }
+    Err(forbidden(format!(
+        "the consumer group[{group}] is forbidden for topic[{topic}]"
+    )))
+}
+
+/// A parked pull is taken up again: what was taken from its group meanwhile it does not get.
+pub fn check_again(shard: &Shard, pull: &mut Pull) -> Result<(), NotDone> {
+    let views = shard.views.borrow();
+    let version = views.groups.version();
+    if pull.rights_as_of == version {
+        return Ok(());
+    }
+    pull.rights_as_of = version;
+    if let Some(config) = views.groups.value().get(&pull.group) {
+        check_enabled(config, &pull.group)?;
+    }
+    match pull.wanted {
+        Wanted::Subscription(_) => check_reading(&views, &pull.group, pull.topic.name()),
+        Wanted::Own(_) => Ok(()),
+    }
+}
+
+fn check_enabled(config: &SubscriptionGroupConfig, name: &str) -> Result<(), NotDone> {
+    match config.consume_enable {
+        true => Ok(()),
+        false => Err(forbidden(format!(
+            "subscription group no permission, {name}"
+        ))),
+    }
 }
 
 fn group_does_not_exist(name: &str) -> NotDone {
@@ -179,6 +213,7 @@ fn find_subscription(
             "the consumer group[{group}] can not consume by broadcast way"
         )));
     }
+    check_reading(views, group, topic.name())?;
     let Some(subscription) = subscriptions.topics.get(topic.name()) else {
         return Err(does_not_exist("subscription"));
     };
