@@ -142,6 +142,7 @@ impl Delay {
         for task in self.tasks {
             task.cancel();
         }
+        self.timers.end().await;
         Stopped {
             _timers: self.timers,
         }

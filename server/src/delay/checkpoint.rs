@@ -16,6 +16,8 @@ use super::pending::Key;
 pub const TIMERS: &str = "timers.json";
 /// More timers that came late are a moment's business: it is tried again soon.
 pub const LATE_MAX: usize = 4_096;
+/// More withdrawals are not named: then a start reads all timers before it delivers any.
+pub const WITHDRAWALS_MAX: usize = 4_096;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,6 +32,9 @@ pub struct Checkpoint {
     /// .. but for these offsets.
     #[serde(default)]
     pub late: BTreeSet<u64>,
+    /// Those of them that are still parked and withdraw others. None: not known, or too many.
+    #[serde(default)]
+    pub withdrawals: Option<BTreeSet<u64>>,
 }
 
 impl Checkpoint {
@@ -45,6 +50,9 @@ impl Checkpoint {
     pub fn end_at(&mut self, max_offset: u64) {
         self.next = self.next.min(max_offset);
         self.first = self.first.min(self.next);
+        if let Some(withdrawals) = &mut self.withdrawals {
+            withdrawals.retain(|&offset| offset < self.next);
+        }
     }
 }
 
@@ -87,6 +95,7 @@ mod tests {
             done_ms: 1_000,
             done_offset: 5,
             late: BTreeSet::from([3]),
+            withdrawals: Some(BTreeSet::from([4, 6])),
         };
         let done = |checkpoint: &Checkpoint| {
             [(999, 9), (1_000, 5), (1_000, 6), (500, 3), (500, 10)]
@@ -97,6 +106,7 @@ mod tests {
         checkpoint.end_at(5);
         assert_eq!(done(&checkpoint), [false; 5]);
         assert!(checkpoint.is_done((500, 4)));
+        assert_eq!(checkpoint.withdrawals, Some(BTreeSet::from([4])));
     }
 
     #[test]

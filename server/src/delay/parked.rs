@@ -1,15 +1,19 @@
 //! What the timers' task knows: which timers are parked, which are read already because they are due soon, what is
 //! withdrawn, and how far all of it is done.
 //!
+//! A start may have a million timers to look at. Meanwhile those that are found to be due are delivered, for what withdraws
+//! them lies in their queue, too, and is looked up first: the last checkpoint names these places, and what came after it is
+//! read ahead (`is_starting`).
+//!
 //! Holds no log and no clock, and never waits: whatever is saved between two steps of the task is a whole state.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;
 
 use engine::LogOffset;
 
-use super::checkpoint::{Checkpoint, LATE_MAX};
+use super::checkpoint::{Checkpoint, LATE_MAX, WITHDRAWALS_MAX};
 use super::pending::{Key, Pending, Timer};
 
 /// So long before they are due, messages are read: the disk is not waited for when their time has come.
@@ -29,8 +33,14 @@ pub struct Parked {
     /// By hash of the names that are withdrawn: until when that holds.
     withdrawn: HashMap<u64, i64>,
     hasher: RandomState,
+    /// Offsets of those that are parked and withdraw others.
+    withdrawals: BTreeSet<u64>,
+    /// Names that are free again, and since when; but what they withdrew may not have been looked at.
+    free_after_start: Vec<(u64, i64)>,
     /// The first offset of the queue that has not been looked at.
     next: u64,
+    /// What is withdrawn below is known. Ahead of `next` during a start.
+    heard: u64,
     /// The last one that was delivered, in the order in which they are due.
     done: Key,
     /// As of the last run, until all of that has been looked at.
@@ -49,11 +59,50 @@ impl Parked {
     pub fn restore(saved: Option<Checkpoint>, min_offset: u64, max_offset: u64) -> Self {
         let mut restored = saved.unwrap_or_default();
         restored.end_at(max_offset);
+        let next = restored.first.max(min_offset);
         Self {
-            next: restored.first.max(min_offset),
+            next,
+            heard: match restored.withdrawals {
+                Some(_) => restored.next.max(next),
+                None => next,
+            },
             done: restored.done(),
             restored,
             ..Self::default()
+        }
+    }
+
+    /// Timers are still looked at that were parked before; what is due among the others can be delivered.
+    pub fn is_starting(&self) -> bool {
+        self.next < self.heard
+    }
+
+    /// A place where something was withdrawn before the start. To be followed by `heard_of`.
+    pub fn named_withdrawal(&self) -> Option<u64> {
+        let named = self.restored.withdrawals.as_ref();
+        named.and_then(|offsets| offsets.first().copied())
+    }
+
+    pub fn heard_of(&mut self, offset: u64) {
+        if let Some(named) = &mut self.restored.withdrawals {
+            named.remove(&offset);
+        }
+    }
+
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    pub fn set_heard(&mut self, heard: u64) {
+        self.heard = heard.max(self.heard);
+    }
+
+    /// Nothing is due: all that was withdrawn by then is out of the way.
+    pub fn all_due_is_done(&mut self) {
+        if !self.is_starting() {
+            for (hash, since_ms) in std::mem::take(&mut self.free_after_start) {
+                self.free(hash, since_ms);
+            }
         }
     }
 
@@ -63,6 +112,7 @@ impl Parked {
 
     pub fn set_next(&mut self, next: u64) {
         self.next = next;
+        self.heard = self.heard.max(next);
     }
 
     pub fn len(&self) -> usize {
@@ -76,6 +126,12 @@ impl Parked {
             self.pending.add(timer);
         }
         is_new
+    }
+
+    /// One that was parked just now withdraws another.
+    pub fn add_withdrawal(&mut self, offset: u64, name: &[u8], until_ms: i64) {
+        self.withdrawals.insert(offset);
+        self.withdraw(name, until_ms);
     }
 
     /// Who bears this name is not delivered until then.
@@ -97,11 +153,15 @@ impl Parked {
     /// The time of a withdrawal is over.
     pub fn end_withdrawal(&mut self, name: &[u8], now_ms: i64) {
         let hash = self.hasher.hash_one(name);
-        if self
-            .withdrawn
-            .get(&hash)
-            .is_some_and(|until| *until <= now_ms)
-        {
+        match self.is_starting() {
+            true => self.free_after_start.push((hash, now_ms)),
+            false => self.free(hash, now_ms),
+        }
+    }
+
+    fn free(&mut self, hash: u64, now_ms: i64) {
+        let until = self.withdrawn.get(&hash);
+        if until.is_some_and(|until| *until <= now_ms) {
             self.withdrawn.remove(&hash);
         }
     }
@@ -148,6 +208,7 @@ impl Parked {
         if let Some(ready) = self.ready.remove(&key) {
             self.ready_bytes -= ready.record.len();
         }
+        self.withdrawals.remove(&key.1);
         self.done = self.done.max(key);
     }
 
@@ -172,6 +233,7 @@ impl Parked {
     }
 
     pub fn moved(&mut self, key: Key) {
+        self.withdrawals.remove(&key.1);
         self.moving.retain(|timer| timer.key() != key);
     }
 
@@ -201,7 +263,7 @@ impl Parked {
 
     /// None for the moment: what was saved before is better.
     pub fn checkpoint(&mut self) -> Option<Checkpoint> {
-        if self.next < self.restored.next {
+        if self.next < self.restored.next || self.is_starting() {
             return None;
         }
         let (first, next, done) = (self.first_offset(), self.next, self.done);
@@ -217,6 +279,8 @@ impl Parked {
             done_ms: done.0,
             done_offset: done.1,
             late: late.into_iter().collect(),
+            withdrawals: (self.withdrawals.len() <= WITHDRAWALS_MAX)
+                .then(|| self.withdrawals.clone()),
         })
     }
 
@@ -241,6 +305,8 @@ mod tests {
         Send(i64),
         Pass(i64),
         Deliver(usize),
+        /// No more than so many are looked at before.
+        LookAndDeliver(u64),
         Save,
         /// The task starts again from what was saved last.
         Crash,
@@ -251,6 +317,7 @@ mod tests {
             6 => (-3_000i64..20_000).prop_map(Step::Send),
             4 => (0i64..4_000).prop_map(Step::Pass),
             4 => (1usize..6).prop_map(Step::Deliver),
+            4 => (1u64..6).prop_map(Step::LookAndDeliver),
             2 => Just(Step::Save),
             1 => Just(Step::Crash),
         ]
@@ -271,7 +338,13 @@ mod tests {
 
     impl Run {
         fn look(&mut self) {
-            for offset in self.parked.next()..self.queue.len() as u64 {
+            self.look_at(u64::MAX);
+        }
+
+        fn look_at(&mut self, most: u64) {
+            let next = self.parked.next();
+            let end = next.saturating_add(most).min(self.queue.len() as u64);
+            for offset in next..end {
                 self.parked.add(Timer {
                     due_ms: self.queue[offset as usize],
                     offset,
@@ -322,6 +395,10 @@ mod tests {
                         run.look();
                         run.deliver(most)?;
                     }
+                    Step::LookAndDeliver(most) => {
+                        run.look_at(most);
+                        run.deliver(usize::MAX)?;
+                    }
                     Step::Save => {
                         if let Some(checkpoint) = run.parked.checkpoint() {
                             run.saved = Some(checkpoint);
@@ -364,6 +441,58 @@ mod tests {
             (parked.len(), parked.begin_moving(LogOffset(20), 10).len()),
             (2, 1)
         );
+    }
+
+    #[test]
+    fn what_is_withdrawn_stays_so_until_a_start_has_looked_at_all_of_it() {
+        let withdrawal = Timer {
+            due_ms: 5_000,
+            offset: 1,
+            place: LogOffset(1_000),
+        };
+        let mut parked = Parked::restore(None, 0, 0);
+        parked.add(withdrawal);
+        parked.add_withdrawal(1, b"t+1", 5_000);
+        parked.set_next(10);
+        let saved = parked.checkpoint().expect("all is looked at");
+
+        // The one that it withdraws was appended again, and lies behind it now.
+        let mut parked = Parked::restore(Some(saved), 0, 12);
+        assert_eq!(parked.named_withdrawal(), Some(1));
+        parked.heard_of(1);
+        assert_eq!(parked.named_withdrawal(), None);
+        parked.withdraw(b"t+1", 5_000);
+        parked.set_heard(12);
+        assert!(parked.is_starting());
+        parked.add(withdrawal);
+        parked.add_withdrawal(1, b"t+1", 5_000);
+        parked.set_next(4);
+        parked.done(withdrawal.key());
+        parked.end_withdrawal(b"t+1", 6_000);
+        parked.all_due_is_done();
+        assert!(parked.is_withdrawn(b"t+1"), "nobody knows what follows");
+        assert_eq!(parked.checkpoint(), None, "it would not name it any more");
+        parked.set_next(12);
+        assert!(parked.is_withdrawn(b"t+1"), "what was found may be due");
+        parked.all_due_is_done();
+        assert!(!parked.has_withdrawn());
+        let saved = parked.checkpoint().expect("all is looked at");
+        assert_eq!(saved.withdrawals, Some(BTreeSet::new()));
+    }
+
+    #[test]
+    fn where_it_is_not_known_what_is_withdrawn_a_start_looks_at_all_of_it_first() {
+        let saved = Checkpoint {
+            first: 2,
+            next: 10,
+            ..Checkpoint::default()
+        };
+        assert!(!Parked::restore(Some(saved.clone()), 0, 10).is_starting());
+        let known = Checkpoint {
+            withdrawals: Some(BTreeSet::new()),
+            ..saved
+        };
+        assert!(Parked::restore(Some(known), 0, 10).is_starting());
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! They lie in their queue in the order in which they came, so what is parked is kept in memory (`parked`, `pending`). What
 //! was delivered before the last checkpoint is not delivered again after a crash.
 
+mod start;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{LogOffset, Queue, QueueOffset, Store};
+use engine::{LogOffset, Queue, QueueOffset, ReadLimits, Store};
 use protocol::Text;
 use protocol::names::TIMER_TOPIC;
 use protocol::record::View;
@@ -31,8 +33,18 @@ use super::{due, timed};
 use crate::internal::Appender;
 use crate::shard::Shard;
 
-/// After so many reads others have their turn: after a restart there may be a million messages to look at.
-const READS_PER_TURN: usize = 2;
+/// What one look takes in before others have their turn: after a restart there may be a million messages to look at.
+const LOOK: ReadLimits = ReadLimits {
+    messages_max: LOOK_MESSAGES_MAX,
+    bytes_max: LOOK_BYTES_MAX,
+    memory_messages_max: LOOK_MESSAGES_MAX,
+    memory_bytes_max: LOOK_BYTES_MAX,
+    disk_messages_max: LOOK_MESSAGES_MAX,
+    disk_bytes_max: LOOK_BYTES_MAX,
+    scan_max: LOOK_MESSAGES_MAX,
+};
+const LOOK_MESSAGES_MAX: u32 = 512;
+const LOOK_BYTES_MAX: u32 = 512 << 10;
 /// What is read ahead before it is looked whether something is due.
 const READ_STEP: usize = 16;
 const BATCH_MESSAGES_MAX: usize = 512;
@@ -134,20 +146,31 @@ impl Timers {
         let _ = reactor::timeout(longest, more).await;
     }
 
-    /// Takes in what the queue has until now: what is withdrawn by then is not delivered.
+    /// Takes in what the queue has until now: what is withdrawn by then is not delivered. During a start it takes in some
+    /// of it, once it is known what is withdrawn.
     async fn look(&self) -> Result<(), Interrupted> {
-        let end = self.queue.max_offset();
+        let is_starting = self.parked.borrow().is_starting();
+        match is_starting {
+            true => self.look_at_some().await,
+            false => self.look_at_all().await,
+        }
+    }
+
+    async fn look_at_all(&self) -> Result<(), Interrupted> {
+        self.look_up_to(self.queue.max_offset()).await
+    }
+
+    async fn look_up_to(&self, end: u64) -> Result<(), Interrupted> {
         let mut records = Vec::new();
-        for read in 1usize.. {
+        for read in 0usize.. {
             let at = self.parked.borrow().next();
             if at >= end {
                 break;
             }
-            if read.is_multiple_of(READS_PER_TURN) {
+            if read > 0 {
                 reactor::yield_now().await;
             }
-            let found = reading::read(&self.store, &self.queue, QueueOffset(at), &mut records);
-            let next = match found.await {
+            let next = match self.read(at, &LOOK, &mut records).await {
                 Ok(At::Records(next)) => next,
                 Ok(At::End) => break,
                 Ok(At::Outside) => {
@@ -155,7 +178,7 @@ impl Timers {
                     self.parked.borrow_mut().set_next(at.clamp(min, max));
                     continue;
                 }
-                Err(error) => return Err(Interrupted::Refused(error.to_string())),
+                Err(problem) => return Err(problem),
             };
             if self.parked.borrow().next() == at {
                 self.take(&records, next)?;
@@ -163,6 +186,17 @@ impl Timers {
         }
         self.say();
         Ok(())
+    }
+
+    async fn read(
+        &self,
+        at: u64,
+        limits: &ReadLimits,
+        records: &mut Vec<u8>,
+    ) -> Result<At, Interrupted> {
+        let at = QueueOffset(at);
+        let found = reading::read_up_to(&self.store, &self.queue, at, limits, records).await;
+        found.map_err(|error| Interrupted::Refused(error.to_string()))
     }
 
     fn take(&self, records: &[u8], next: u64) -> Result<(), Interrupted> {
@@ -187,7 +221,7 @@ impl Timers {
             if is_parked {
                 taken += 1;
                 if let Some(name) = withdraws {
-                    parked.withdraw(name, due_ms);
+                    parked.add_withdrawal(view.queue_offset, name, due_ms);
                 }
             }
         }
@@ -204,6 +238,7 @@ impl Timers {
             if self.deliver_some(&mut appender).await? {
                 self.look().await?;
             } else if !self.read_ahead().await? {
+                self.parked.borrow_mut().all_due_is_done();
                 self.say();
                 return Ok(());
             } else {
@@ -317,7 +352,7 @@ impl Timers {
 
     /// Appends again what lies below. Says how many bytes that took.
     pub async fn move_from(&self, below: LogOffset) -> Result<u64, Interrupted> {
-        self.look().await?;
+        self.look_at_all().await?;
         self.turn.take().await;
         let mut bytes = 0;
         let moved = self.move_in_turn(below, &mut bytes).await;

@@ -373,3 +373,80 @@ fn what_is_delivered_says_when_it_was_due() {
         assert_eq!(due, due_ms.to_string().as_bytes());
     });
 }
+
+/// Parks more than a start looks at in one step; the first is due after the last, and the second is recalled.
+async fn park_for_a_start(is_heard_late: bool) {
+    let mut peer = Peer::connect().await;
+    peer.make_topic("t", 1).await;
+    let begin_ms = reactor::wall_ms();
+    let later = deliver_ms(begin_ms + 60_000);
+    peer.send("t", &later, b"first in the queue").await;
+    let unwanted = format!("UNIQ_KEY\u{1}K1\u{2}{later}");
+    let sent = peer.send("t", &unwanted, b"unwanted").await;
+    let handle = sent.field("recallHandle").to_owned();
+    for _ in 0..1_500 {
+        peer.send("t", &delay_ms(HOURS_MS), b"parked").await;
+    }
+    for is_late in [false, true] {
+        if is_late == is_heard_late {
+            let answer = recall(&mut peer, "t", &handle).await;
+            assert_eq!(answer.code, response::SUCCESS, "{}", answer.remark);
+        }
+        if !is_late {
+            // The log is synced within 10 s, then the checkpoint follows.
+            reactor::sleep(Duration::from_secs(15)).await;
+        }
+    }
+    let sooner = deliver_ms(begin_ms + 50_000);
+    peer.send("t", &sooner, b"last in the queue").await;
+}
+
+const SAVED_OFTEN: [(&str, &str); 3] = [
+    ("recallMessageEnable", "true"),
+    ("flushDelayOffsetInterval", "1000"),
+    ("flushConsumerOffsetInterval", "1000"),
+];
+
+#[test]
+fn what_is_due_at_a_start_goes_out_while_the_rest_is_looked_at_and_what_is_recalled_does_not() {
+    for (is_clean, is_heard_late) in [(true, false), (false, false), (false, true)] {
+        let mut cluster = Cluster::start(&SAVED_OFTEN);
+        cluster.clients(move || park_for_a_start(is_heard_late));
+        match is_clean {
+            true => cluster.stop_broker(),
+            false => cluster.kill_broker(),
+        }
+        cluster.clients(|| reactor::sleep(Duration::from_secs(60)));
+        cluster.start_broker();
+        cluster.clients(move || async move {
+            reactor::sleep(Duration::from_secs(5)).await;
+            let mut peer = Peer::connect().await;
+            let came = delivered(&mut peer, "t").await;
+            let bodies: Vec<&[u8]> = came.iter().map(|(body, _)| body.as_slice()).collect();
+            // In the order of their times if all had been looked at before.
+            let expected: [&[u8]; 2] = [b"first in the queue", b"last in the queue"];
+            assert_eq!(bodies, expected, "clean: {is_clean}, late: {is_heard_late}");
+        });
+    }
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_start_lets_nothing_come_twice() {
+    let mut cluster = Cluster::start(&SAVED_OFTEN);
+    cluster.clients(|| park_for_a_start(false));
+    cluster.stop_broker();
+    cluster.clients(|| reactor::sleep(Duration::from_secs(60)));
+    for _ in 0..3 {
+        cluster.start_broker();
+        cluster.stop_broker();
+    }
+    cluster.start_broker();
+    cluster.clients(|| async {
+        reactor::sleep(Duration::from_secs(5)).await;
+        let mut peer = Peer::connect().await;
+        assert_eq!(peer.max_offset("t", 0).await, 2);
+        reactor::sleep(Duration::from_millis(HOURS_MS as u64)).await;
+        let mut peer = Peer::connect().await;
+        assert_eq!(peer.max_offset("t", 0).await, 1_502);
+    });
+}
