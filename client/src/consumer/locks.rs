@@ -18,16 +18,20 @@ use crate::routes::MASTER;
 pub(super) const LOCK_LIFE: Duration = Duration::from_secs(30);
 pub(super) const RENEW_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Asks for queues; those returned are ours. A broker that does not answer locks nothing.
-pub(super) async fn lock(member: &Member, queues: &[MessageQueue]) -> Vec<MessageQueue> {
-    let mut ours = Vec::new();
+/// Asks for queues: which are ours, and which another member holds. Nothing is said of those whose broker does not answer:
+/// it gives no lock, and takes none away.
+pub(super) async fn lock(member: &Member, queues: &[MessageQueue]) -> HashMap<MessageQueue, bool> {
+    let mut said = HashMap::new();
     for (broker_name, queues) in by_broker(queues) {
         match ask(member, &queues).await {
-            Ok(locked) => ours.extend(locked),
-            Err(error) => tracing::debug!(broker_name, %error, "no queue is locked"),
+            Ok(locked) => said.extend(queues.into_iter().map(|queue| {
+                let is_ours = locked.contains(&queue);
+                (queue, is_ours)
+            })),
+            Err(error) => tracing::debug!(broker_name, %error, "no word about locks"),
         }
     }
-    ours
+    said
 }
 
 async fn ask(member: &Member, queues: &[MessageQueue]) -> Result<Vec<MessageQueue>> {

@@ -21,11 +21,11 @@ pub(super) struct Offsets {
 }
 
 impl Offsets {
-    /// Everything before `offset` is done with, unless the queue is no longer ours to tell. That is asked under the
+    /// Everything before `offset` is done with, unless that is no longer ours to tell. It is asked under the
     /// lock: nothing can come between a queue that is given up and the offset it is then [`set`](Offsets::set) to.
-    pub fn reach(&self, queue: &MessageQueue, offset: i64, is_given_up: impl FnOnce() -> bool) {
+    pub fn reach(&self, queue: &MessageQueue, offset: i64, is_anothers: impl FnOnce() -> bool) {
         let mut reached = self.reached.lock();
-        if is_given_up() {
+        if is_anothers() {
             return;
         }
         match reached.get_mut(queue) {

@@ -41,6 +41,8 @@ struct State {
     bytes: usize,
     /// Behind the last message that was added or skipped.
     next: i64,
+    /// Before this everything was done by another member.
+    passed: i64,
 }
 
 /// What a process queue holds at the moment.
@@ -89,6 +91,16 @@ impl ProcessQueue {
         state.next = state.next.max(offset);
     }
 
+    /// Another member has done everything before `offset` while the queue was locked for it: none of it is for us any more.
+    pub fn pass_to(&self, offset: i64) {
+        let mut state = self.state.lock();
+        state.passed = state.passed.max(offset);
+    }
+
+    pub fn is_passed(&self, offset: i64) -> bool {
+        offset < self.state.lock().passed
+    }
+
     /// A message is done with; everything before the offset returned is.
     pub fn finish(&self, offset: i64) -> i64 {
         let mut state = self.state.lock();
@@ -135,7 +147,7 @@ impl ProcessQueue {
         self.state.lock().is_full(limits)
     }
 
-    /// The broker's lock is ours, or was not renewed.
+    /// The broker's lock is ours, or another member's.
     pub fn set_locked(&self, locked: bool) {
         *self.locked_until.lock() = locked.then(|| Instant::now() + LOCK_LIFE);
         if locked {
@@ -177,7 +189,8 @@ impl ProcessQueue {
 
 impl State {
     fn done(&self) -> i64 {
-        self.open.keys().next().copied().unwrap_or(self.next)
+        let own = self.open.keys().next().copied().unwrap_or(self.next);
+        own.max(self.passed)
     }
 
     fn is_full(&self, limits: Limits) -> bool {
@@ -208,6 +221,20 @@ mod tests {
         assert_eq!(queue.finish(10), 12);
         assert_eq!(queue.finish(12), 13);
         queue.skip_to(20);
+        assert_eq!(queue.done(), 20);
+    }
+
+    #[test]
+    fn what_another_member_has_done_is_not_left_to_do() {
+        let queue = ProcessQueue::starting_at(10, LIMITS);
+        (10..13).for_each(|offset| queue.add(offset, 1));
+        queue.pass_to(12);
+        queue.pass_to(11);
+        assert_eq!(queue.done(), 12, "it is never told less than others told");
+        assert!(queue.is_passed(11) && !queue.is_passed(12));
+        assert_eq!((queue.finish(10), queue.finish(11)), (12, 12));
+        assert_eq!(queue.finish(12), 13);
+        queue.pass_to(20);
         assert_eq!(queue.done(), 20);
     }
 

@@ -218,7 +218,7 @@ impl PushConsumer {
             reader.open.give_up();
         }
         self.shared.commit(None).await;
-        if self.shared.listener.is_orderly() {
+        if self.shared.needs_locks() {
             let queues: Vec<_> = readers.into_iter().map(|(queue, _)| queue).collect();
             super::locks::unlock(&self.shared.member, &queues).await;
         }
@@ -295,6 +295,13 @@ impl Shared {
         self.options.reconsume_max.unwrap_or(default)
     }
 
+    /// A queue of ours is done up to `offset`, unless that is another member's to tell by now: who gives a queue up tells
+    /// of its last call, and who has lost its lock tells again once it is back.
+    fn reached(&self, queue: &MessageQueue, open: &ProcessQueue, offset: i64) {
+        let is_anothers = || open.is_given_up() || self.needs_locks() && !open.is_locked();
+        self.offsets.reach(queue, offset, is_anothers);
+    }
+
     /// Waits for calls of the listener that are under way: all permits back means that there is none.
     async fn drain(&self) {
         let all = self.options.concurrency as u32;
@@ -322,7 +329,9 @@ impl Shared {
             .await;
             if let Err(error) = told {
                 tracing::debug!(?queue, offset, %error, "not committed yet");
-                self.offsets.reach(&queue, offset, || false);
+                // What is given up is not told later: by then another member has gone on from where the broker thinks we are.
+                let is_anothers = || !self.queues.lock().contains_key(&queue);
+                self.offsets.reach(&queue, offset, is_anothers);
             }
         }
     }
@@ -341,3 +350,6 @@ impl Shared {
         self.giver.get_or_try_init(make).await
     }
 }
+
+#[cfg(test)]
+mod tests;

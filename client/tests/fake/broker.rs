@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use protocol::body::heartbeat::HeartbeatData;
 use protocol::body::lists::ConsumerList;
+use protocol::body::lock::{LockBatchAnswer, LockBatchRequest};
+use protocol::body::queue::MessageQueue;
 use protocol::body::route::{BrokerData, QueueData, TopicRouteData};
 use protocol::code::{request, response};
 use protocol::header::pull::PullHeader;
@@ -33,6 +35,10 @@ pub struct State {
     topics: HashMap<String, Vec<Vec<Stored>>>,
     pub offsets: HashMap<(String, String, i32), i64>,
     members: HashMap<String, BTreeMap<String, Outbox>>,
+    /// Who has locked which queue, by group and queue.
+    pub locks: HashMap<(String, MessageQueue), String>,
+    /// Requests for locks are refused.
+    pub refuse_locks: bool,
     /// Codes with which the next sends are refused.
     pub refusals: VecDeque<i32>,
     /// Every request code that came, in order.
@@ -155,6 +161,8 @@ impl Broker {
             }
             request::GET_CONSUMER_LIST_BY_GROUP => self.member_list(&command, &mut out),
             request::CONSUMER_SEND_MSG_BACK => self.take_back(&command, &mut out),
+            request::LOCK_BATCH_MQ => self.lock(&command, &mut out),
+            request::UNLOCK_BATCH_MQ => self.unlock(&command, &mut out),
             _ => self.offsets(&command, &mut out),
         }
         if !command.is_oneway() {
@@ -381,6 +389,37 @@ impl Broker {
         };
         let body = serde_json::to_vec(&list).expect("string keys");
         write_response(out, command.into(), response::SUCCESS, None, &[], &body);
+    }
+
+    /// A lock is held until it is given back.
+    fn lock(&self, command: &Command, out: &mut Vec<u8>) {
+        let asked: LockBatchRequest = serde_json::from_slice(command.body).expect("a lock request");
+        let mut state = self.state();
+        if state.refuse_locks {
+            let code = response::SYSTEM_ERROR;
+            return write_response(out, command.into(), code, Some("told to refuse"), &[], b"");
+        }
+        let mut is_free = |queue: &MessageQueue| {
+            let key = (asked.consumer_group.clone(), queue.clone());
+            let holder = state.locks.entry(key);
+            *holder.or_insert_with(|| asked.client_id.clone()) == asked.client_id
+        };
+        let locked = asked.mq_set.iter().filter(|queue| is_free(queue));
+        let answer = LockBatchAnswer {
+            lock_ok_mq_set: locked.cloned().collect(),
+        };
+        let body = serde_json::to_vec(&answer).expect("string keys");
+        write_response(out, command.into(), response::SUCCESS, None, &[], &body);
+    }
+
+    fn unlock(&self, command: &Command, out: &mut Vec<u8>) {
+        let asked: LockBatchRequest = serde_json::from_slice(command.body).expect("a lock request");
+        self.state().locks.retain(|(group, queue), holder| {
+            *group != asked.consumer_group
+                || *holder != asked.client_id
+                || !asked.mq_set.contains(queue)
+        });
+        write_response(out, command.into(), response::SUCCESS, None, &[], b"");
     }
 
     /// The message goes to the retry topic at once; real brokers let it wait.

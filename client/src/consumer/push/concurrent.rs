@@ -107,7 +107,7 @@ impl Shared {
                 continue;
             }
             let done = open.finish(message.queue_offset);
-            self.offsets.reach(queue, done, || open.is_given_up());
+            self.reached(queue, open, done);
         }
         left
     }

@@ -10,7 +10,7 @@ use super::Shared;
 use crate::connection::Asked;
 use crate::consumer::locks::RENEW_INTERVAL;
 
-/// Queues that another member still holds are asked for again so soon.
+/// Queues of ours that another member still holds are asked for again so soon.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Until the consumer is shut down.
@@ -37,10 +37,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut asked: mpsc::Receiver<Asked>) {
                 shared.commit(None).await;
                 continue;
             }
-            _ = locks.tick(), if shared.listener.is_orderly() => {
-                shared.renew_locks().await;
-                continue;
-            }
+            _ = locks.tick(), if shared.needs_locks() => match shared.renew_locks().await {
+                true => continue,
+                false => false,
+            },
             Some(asked) = asked.recv() => {
                 shared.answer(asked).await;
                 continue;

@@ -40,11 +40,7 @@ impl Worker {
                 return;
             }
             let done = self.open.finish(offset);
-            let open = &self.open;
-            // The last call of a queue that is given up is told of by who gives it up.
-            self.shared
-                .offsets
-                .reach(&self.queue, done, || open.is_given_up());
+            self.shared.reached(&self.queue, &self.open, done);
         }
     }
 
@@ -52,8 +48,11 @@ impl Worker {
     async fn deliver(&self, mut message: Received) -> bool {
         let shared = &self.shared;
         loop {
-            if !shared.member.is_broadcasting() && !self.open.wait_for_lock().await {
+            if shared.needs_locks() && !self.open.wait_for_lock().await {
                 return false;
+            }
+            if self.open.is_passed(message.queue_offset) {
+                return true;
             }
             let pause = {
                 let permit = shared.permits.acquire().await;

@@ -40,6 +40,11 @@ impl Puller {
             self.open.wait_for_room().await;
             // The sender lives as long as the consumer.
             let _ = self.paused.wait_for(|paused| !paused).await;
+            // A pull tells how far we are: without the lock, that is another member's to tell.
+            if self.shared.needs_locks() && !self.open.wait_for_lock().await {
+                return;
+            }
+            self.offset = self.offset.max(self.open.done());
             match self.pull().await {
                 Ok(None) => {}
                 Ok(Some(offset)) => {
@@ -96,11 +101,7 @@ impl Puller {
         self.replica = page.told.suggested_broker;
         self.hand_over(messages);
         self.open.skip_to(self.offset);
-        let open = &self.open;
-        let done = open.done();
-        shared
-            .offsets
-            .reach(&self.queue, done, || open.is_given_up());
+        shared.reached(&self.queue, &self.open, self.open.done());
         Ok(None)
     }
 

@@ -36,7 +36,7 @@ impl Shared {
                 }
             }
         }
-        settled
+        settled & self.regain_locks().await
     }
 
     /// Gives up what is no longer ours and starts on what has become ours.
@@ -84,26 +84,71 @@ impl Shared {
         taken == wanted
     }
 
-    /// Those of `queues` that may be read: all of them, or of an orderly consumer those that the broker locks for it.
-    async fn locked(&self, queues: Vec<MessageQueue>) -> Vec<MessageQueue> {
-        match self.listener.is_orderly() && !self.member.is_broadcasting() && !queues.is_empty() {
-            true => locks::lock(&self.member, &queues).await,
-            false => queues,
-        }
+    /// Whether a queue may be read only while the broker has locked it for us.
+    pub(super) fn needs_locks(&self) -> bool {
+        self.listener.is_orderly() && !self.member.is_broadcasting()
     }
 
-    pub(super) async fn renew_locks(&self) {
-        if self.member.is_broadcasting() {
-            return;
+    /// Those of `queues` that may be read.
+    async fn locked(&self, mut queues: Vec<MessageQueue>) -> Vec<MessageQueue> {
+        if self.needs_locks() {
+            let said = locks::lock(&self.member, &queues).await;
+            queues.retain(|queue| said.get(queue).is_some_and(|is_ours| *is_ours));
         }
-        let queues: Vec<MessageQueue> = self.queues.lock().keys().cloned().collect();
-        if queues.is_empty() {
-            return;
+        queues
+    }
+
+    /// False if some queue of ours is not locked for us.
+    pub(super) async fn renew_locks(&self) -> bool {
+        let (held, queues) = self.with_lock(true);
+        let said = locks::lock(&self.member, &queues).await;
+        for (queue, open) in queues.iter().zip(held) {
+            let Some(is_ours) = said.get(queue) else {
+                continue;
+            };
+            open.set_locked(*is_ours);
+            if !is_ours {
+                tracing::info!(?queue, "another member has the lock");
+                self.offsets.take(Some(queue));
+            }
         }
-        let ours = locks::lock(&self.member, &queues).await;
-        for (queue, reader) in self.queues.lock().iter() {
-            reader.open.set_locked(ours.contains(queue));
+        self.regain_locks().await
+    }
+
+    /// Asks for queues of ours that are not locked for us: the broker forgot its locks when it was started again, and
+    /// another member was there first, or it could not be asked for too long. False if some still are not.
+    async fn regain_locks(&self) -> bool {
+        if !self.needs_locks() {
+            return true;
         }
+        let (lost, queues) = self.with_lock(false);
+        let said = locks::lock(&self.member, &queues).await;
+        let mut regained = 0;
+        for (queue, open) in queues.iter().zip(&lost) {
+            if said.get(queue) != Some(&true) {
+                continue;
+            }
+            // Who had it meanwhile has told how far it came.
+            match self.committed(queue).await {
+                Ok(offset) => {
+                    open.pass_to(offset.unwrap_or(0));
+                    open.set_locked(true);
+                    regained += 1;
+                }
+                Err(error) => tracing::debug!(?queue, %error, "not read on yet"),
+            }
+        }
+        regained == lost.len()
+    }
+
+    /// Queues of ours whose lock counts, or those whose does not.
+    fn with_lock(&self, locked: bool) -> (Vec<Arc<ProcessQueue>>, Vec<MessageQueue>) {
+        let queues = self.queues.lock();
+        let such = queues
+            .iter()
+            .filter(|(_, reader)| reader.open.is_locked() == locked);
+        such.map(|(queue, reader)| (reader.open.clone(), queue.clone()))
+            .unzip()
     }
 
     async fn give_up(self: &Arc<Shared>, queue: MessageQueue, reader: Reader) {
@@ -196,7 +241,7 @@ impl Shared {
         let mut working = None;
         let mut in_order = None;
         if self.listener.is_orderly() {
-            if !self.member.is_broadcasting() {
+            if self.needs_locks() {
                 open.set_locked(true);
             }
             let (sender, receiver) = mpsc::unbounded_channel();
@@ -228,15 +273,21 @@ impl Shared {
 
     /// Where to begin in a queue that was just taken over.
     async fn begin(&self, queue: &MessageQueue) -> Result<i64> {
+        if let Some(offset) = self.committed(queue).await? {
+            return Ok(offset);
+        }
         let connection = self.member.session.connect(queue, MASTER).await?;
         let limit = self.member.session.settings.call_limit;
-        let known = match &self.local {
-            Some(local) => local.get(queue),
-            None => offsets::committed(&connection, &self.member.group, queue, limit).await?,
-        };
-        match known {
-            Some(offset) => Ok(offset),
-            None => offsets::start(&connection, self.options.from, queue, limit).await,
+        offsets::start(&connection, self.options.from, queue, limit).await
+    }
+
+    /// How far the group has come in a queue, as it has told.
+    async fn committed(&self, queue: &MessageQueue) -> Result<Option<i64>> {
+        if let Some(local) = &self.local {
+            return Ok(local.get(queue));
         }
+        let connection = self.member.session.connect(queue, MASTER).await?;
+        let limit = self.member.session.settings.call_limit;
+        offsets::committed(&connection, &self.member.group, queue, limit).await
     }
 }
