@@ -5,8 +5,10 @@
 //! not fit, the rest of the segment becomes a blank, exactly as RocketMQ fills it.
 
 use crate::segment::{Hot, Memory, Segment};
+use crate::window::BLOCK_BYTES;
 use protocol::record;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -23,6 +25,10 @@ pub enum AppendError {
     DiskFull { used_percent: u8 },
     #[error("no further log file can be made: {why}; it is tried again")]
     NoFile { why: io::ErrorKind },
+    #[error(
+        "the index of earlier messages cannot be written, and memory has no room for more of it; it is tried again"
+    )]
+    IndexBehind,
     #[error("writing or syncing the log failed; a restart has to check the log first")]
     Poisoned,
 }
@@ -70,13 +76,22 @@ impl Tail {
         self.position + u64::from(record_bytes) + END_BLANK_BYTES <= self.segment.bytes()
     }
 
-    /// Where the tail is, counted like its position, once a blank is laid: what lies behind it is written as well, or
-    /// it is zero already.
+    /// How far a blank is laid, counted like the position. What lies behind that in the segment is not written: nobody
+    /// reads it.
     pub fn blank_end(&self) -> u64 {
+        let header_end = self.position + END_BLANK_BYTES;
         match &self.hot.memory {
-            Memory::Mapped(_) => self.position + END_BLANK_BYTES,
-            Memory::Window(_) => self.segment.bytes(),
+            Memory::Mapped(_) => header_end,
+            // As long as any other record at most.
+            Memory::Window(window) if self.rest() <= window.record_bytes_max() => {
+                self.segment.bytes()
+            }
+            Memory::Window(_) => header_end.next_multiple_of(BLOCK_BYTES),
         }
+    }
+
+    fn rest(&self) -> u64 {
+        self.segment.bytes() - self.position
     }
 
     /// The longest record that can be laid at all.
@@ -111,9 +126,11 @@ impl Tail {
         self.position += record.len() as u64;
     }
 
-    /// Fills the rest of the segment; it is full then.
-    pub fn fill_blank(&mut self) {
-        let rest = self.segment.bytes() - self.position;
+    /// Makes the rest of the segment a blank; it is full then. Returns the part of the log, by its offsets, that the window
+    /// leaves out.
+    pub fn fill_blank(&mut self) -> Range<u64> {
+        let rest = self.rest();
+        let left_out = self.segment.base() + self.blank_end()..self.segment.end();
         assert!(
             rest >= END_BLANK_BYTES,
             "every record leaves room for a blank"
@@ -133,11 +150,13 @@ impl Tail {
             }
             Memory::Window(window) => {
                 let at = self.log_offset();
-                window.lay_zeros(at, rest);
+                window.lay_zeros(at, left_out.start - at);
                 window.lay(at, &length);
                 window.lay(at + record::MAGIC_AT as u64, &magic);
             }
         }
+        self.segment.end_at(left_out.start);
         self.position = self.segment.bytes();
+        left_out
     }
 }

@@ -34,6 +34,9 @@ pub struct Config {
     pub flush: FlushConfig,
     /// How much of the log's tail is read through the mapping, and keeps its index in memory.
     pub hot_bytes: u64,
+    /// How much memory the indexes of segments that are not cold may take. A segment whose index takes a quarter of it is
+    /// ended early.
+    pub index_bytes: u64,
     /// How much cold log the read-ahead of [`crate::Store::fetch`] may hold in memory.
     pub cold_cache_bytes: usize,
     /// How far ahead of the tail pages are touched by another thread.
@@ -121,6 +124,7 @@ impl Config {
             sync_flush: false,
             flush: FlushConfig::default(),
             hot_bytes: 1 << 30,
+            index_bytes: 2 << 30,
             cold_cache_bytes: 16 << 20,
             touch_ahead_bytes: 64 << 20,
             key_index: true,

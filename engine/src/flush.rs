@@ -17,6 +17,7 @@ use mapped::Mapped;
 use reactor::{Instant, Notify, Task, offload};
 use std::cell::Cell;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -170,6 +171,15 @@ impl Flusher {
         match &self.body {
             Body::Mapped(_) => None,
             Body::Direct(body) => Some(body.make_room(&self.watermarks, wanted)),
+        }
+    }
+
+    /// The log's bytes in `range`, up to a segment's end, are neither laid nor written. Said before its end is published.
+    pub fn leave_out(&self, range: Range<u64>) {
+        match &self.body {
+            // Its pages are not touched.
+            Body::Mapped(_) => {}
+            Body::Direct(body) => body.leave_out(range),
         }
     }
 

@@ -12,7 +12,11 @@ use arc_swap::ArcSwapOption;
 use reactor::{Buffer, File, Mapping, OpenOptions, fs, offload};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+/// Less than that is not worth another extent in the file system's tables.
+const GIVEN_BACK_BYTES_MIN: u64 = 8 << 20;
 
 /// One log file of a fixed size.
 pub struct Segment {
@@ -24,6 +28,8 @@ pub struct Segment {
     /// For reads past the page cache, once there was one; `None` where the file system cannot do that.
     uncached: OnceLock<Option<Arc<File>>>,
     hot: ArcSwapOption<Hot>,
+    /// The log offset behind the last byte that anybody reads, as far as this process knows.
+    ends_at: AtomicU64,
     /// The last mapping there was: a reader may hold it long after the segment has left memory.
     mapping: Mutex<Weak<Mapping>>,
 }
@@ -68,6 +74,7 @@ impl Segment {
             file: Arc::new(file),
             uncached: OnceLock::new(),
             hot: ArcSwapOption::empty(),
+            ends_at: AtomicU64::new(base + bytes),
             mapping: Mutex::default(),
         })
     }
@@ -181,6 +188,23 @@ impl Segment {
         self.bytes
     }
 
+    /// From the log offset on the segment is a blank whose content does not matter.
+    pub fn end_at(&self, log_offset: u64) {
+        assert!((self.base..=self.end()).contains(&log_offset), "inside");
+        self.ends_at.store(log_offset, Ordering::Relaxed);
+    }
+
+    /// Gives the disk space back that a blank has no use for. Blocks.
+    pub fn give_back_blank(&self) -> io::Result<()> {
+        let from = self.ends_at.load(Ordering::Relaxed);
+        let from = (from - self.base).next_multiple_of(BLOCK_BYTES);
+        let rest = self.bytes.saturating_sub(from);
+        match rest < GIVEN_BACK_BYTES_MIN {
+            true => Ok(()),
+            false => self.file.give_back(from, rest),
+        }
+    }
+
     pub fn medium(&self) -> &Medium {
         &self.medium
     }
@@ -230,6 +254,11 @@ impl Segment {
     #[inline]
     pub fn hot(&self) -> arc_swap::Guard<Option<Arc<Hot>>> {
         self.hot.load()
+    }
+
+    /// How much memory its index takes.
+    pub fn index_bytes(&self) -> u64 {
+        self.hot().as_ref().map_or(0, |hot| hot.index.bytes())
     }
 
     /// Takes the memory away; dropping what is returned frees it. The caller knows that the sealed index is on disk.

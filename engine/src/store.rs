@@ -228,6 +228,12 @@ impl Store {
         self.log.is_poisoned()
     }
 
+    /// How much memory the indexes of segments take that are not cold.
+    pub fn index_bytes(&self) -> u64 {
+        let list = self.log.segments().load();
+        crate::queue_index::keeper::index_bytes(list.items())
+    }
+
     pub fn config(&self) -> &Config {
         &self.config
     }

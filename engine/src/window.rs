@@ -180,6 +180,14 @@ impl Window {
         }
     }
 
+    /// Everything laid is durable, and the log goes on at `at`, the start of a block further on. The writer's alone.
+    pub fn go_on_at(&self, at: u64) {
+        assert_eq!(at, block_of(at), "a segment starts there");
+        assert!(self.next_to_reserve().is_none(), "it has all its memory");
+        self.header.go_on_at(at);
+        self.pins.raise_floor(at);
+    }
+
     /// Puts a record's bytes into their place. The writer's alone, below what `make_room` returned.
     #[inline]
     pub fn lay(&self, at: u64, bytes: &[u8]) {

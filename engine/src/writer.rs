@@ -26,6 +26,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
+/// A larger part of the memory for indexes is not for the tail's.
+const TAIL_INDEX_FRACTION: u64 = 4;
+
 /// The one that appends. There is one per store.
 pub struct Writer {
     store: Arc<Store>,
@@ -185,6 +188,12 @@ impl Writer {
         self.tail.lay(record);
     }
 
+    /// Whether the tail's segment is to end here, however long it is.
+    fn is_index_large(&self) -> bool {
+        let bytes = self.tail.hot().index.bytes();
+        bytes > self.store.config().index_bytes / TAIL_INDEX_FRACTION && self.tail.position() > 0
+    }
+
     /// The records of a whole batch lie behind each other in one segment, with nothing to wait for in between.
     async fn make_room_for_all(&mut self, batch: &Batch) -> Result<(), AppendError> {
         let bytes = u32::try_from(batch.bytes_len()).expect("a batch stays under 4 GiB");
@@ -208,7 +217,7 @@ impl Writer {
             if self.store.log().is_poisoned() {
                 return Err(AppendError::Poisoned);
             }
-            if !self.tail.fits(record_bytes) {
+            if !self.tail.fits(record_bytes) || self.is_index_large() {
                 self.roll().await?;
             }
             let end = self.tail.position() + u64::from(record_bytes) + END_BLANK_BYTES;
@@ -237,8 +246,14 @@ impl Writer {
         if self.store.log().release_at() != ReleaseAt::Written {
             self.publish();
         }
+        if !self.keeper.has_room_for_index() {
+            self.publish();
+            self.keeper.room_for_index().await?;
+        }
+        // From here on nothing fails: there is one next segment.
         let next = self.ahead.next().await?;
-        self.tail.fill_blank();
+        let left_out = self.tail.fill_blank();
+        self.flusher.leave_out(left_out);
         assert_eq!(
             next.base(),
             self.tail.log_offset(),
@@ -252,6 +267,9 @@ impl Writer {
 
     /// Ends a turn, after all its batches: what was appended becomes visible as soon as it may be released.
     pub fn publish(&mut self) {
+        if self.is_index_large() {
+            self.limit = 0;
+        }
         let log = self.store.log();
         let at = LogOffset(self.tail.log_offset());
         let moved = at > log.written();

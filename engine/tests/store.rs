@@ -8,6 +8,7 @@ mod store {
     pub mod crash;
     pub mod damage;
     pub mod imported;
+    pub mod index_memory;
     pub mod keys;
     pub mod reclaim;
     pub mod sifted;

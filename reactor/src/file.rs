@@ -80,6 +80,19 @@ impl File {
         }
     }
 
+    /// Gives the disk space of `len` bytes from `offset` on back; they read as zeros then, and the file stays as long as it is.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// `Unsupported` where the file system cannot do that.
+    pub fn give_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        match &self.0 {
+            Body::Real(file) => file.give_back(offset, len),
+            // The simulated disk counts files, not blocks, and nobody reads what is given back.
+            Body::Sim(_) => Ok(()),
+        }
+    }
+
     /// Blocks.
     pub fn read_exact_at_blocking(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         match &self.0 {

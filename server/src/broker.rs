@@ -342,6 +342,7 @@ fn store_config(settings: &Settings, plan: &Plan) -> engine::Config {
             FlusherKind::Mmap => defaults.hot_bytes,
             FlusherKind::Direct => budget.window_bytes,
         },
+        index_bytes: budget.index_bytes,
         cold_cache_bytes: budget.cold_cache_bytes as usize,
         sync_flush: settings.sync_flush,
         flush: FlushConfig {

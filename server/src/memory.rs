@@ -3,8 +3,8 @@
 //! `memory` divides what the process itself holds: its window, caches, indexes and connections. Pages of mapped log files
 //! belong to the kernel and are not counted. Without the setting it is a quarter of what the machine or the container has.
 //!
-//! The window, the cold cache and what waits for peers are held to their parts while the broker runs. Indexes are not: they
-//! grow by 16 bytes a message until their log file is full, so a broker of very small messages may need more for a while.
+//! The window, the cold cache, indexes and what waits for peers are held to their parts while the broker runs. Indexes take 16
+//! bytes a message: where messages are so small that those of a few log files would be too much, log files end early.
 
 use std::fs;
 use std::path::Path;
@@ -24,8 +24,8 @@ const WINDOW_BYTES_MAX: u64 = GIB;
 /// A quarter of the window is mapped a second time, and counted a second time.
 const OVERHANG_FRACTION: u64 = 4;
 const COLD_CACHE_FRACTION: u64 = 16;
-/// 16 bytes for each message of a log file that is not sealed: 128 MiB are eight million, which is a whole file of messages
-/// of 100 bytes.
+/// A log file may have a quarter of it in entries of 16 bytes: of 128 MiB that are two million messages at least half of the
+/// time, and one million always, so a file of 1 GiB is full with messages of 1 KiB.
 const INDEX_FRACTION: u64 = 2;
 const CONNECTIONS_FRACTION: u64 = 8;
 /// Programs, stacks, rings, tables.
@@ -39,7 +39,7 @@ pub struct Budget {
     pub window_bytes: u64,
     /// Cold log that was read ahead.
     pub cold_cache_bytes: u64,
-    /// Indexes of log files that are not sealed yet.
+    /// Indexes of log files that are not cold yet.
     pub index_bytes: u64,
     /// Answers and requests on their way, of all connections.
     pub connections_bytes: u64,

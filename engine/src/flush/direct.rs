@@ -15,6 +15,7 @@ use reactor::{Buffer, Notify, offload};
 use schedule::{Schedule, WRITES_MAX, Write};
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub(super) struct Direct {
     is_urgent: bool,
     /// A write is durable when it has landed.
     is_durable: bool,
+    /// What no write covers, up to the end of the log: until everything before it is durable, the window ends there.
+    left_out: RefCell<Option<Range<u64>>>,
     /// Everything below was found by recovery, and is durable only once it was synced.
     opened_at: u64,
     is_syncing: Cell<bool>,
@@ -63,6 +66,7 @@ impl Direct {
             is_urgent: log.release_at() != ReleaseAt::Written,
             is_durable: config.sync_flush,
             opened_at: end,
+            left_out: RefCell::new(None),
             is_syncing: Cell::new(false),
             behind: Notify::new(),
             work: Notify::new(),
@@ -74,7 +78,7 @@ impl Direct {
     #[inline]
     pub fn laid(&self, watermarks: &Watermarks) {
         let written = watermarks.log().written().0;
-        self.window.publish_written(written);
+        self.window.publish_written(self.in_window(written));
         if self.is_urgent {
             self.want(written);
         } else if self.schedule.borrow().is_due(written) {
@@ -146,7 +150,37 @@ impl Direct {
     /// How far the log may be laid: only over what is durable, so that a failed sync takes nothing away that is not
     /// here.
     pub fn make_room(&self, watermarks: &Watermarks, wanted: u64) -> u64 {
-        self.window.make_room(wanted, watermarks.log().flushed().0)
+        let flushed = watermarks.log().flushed().0;
+        let mut left_out = self.left_out.borrow_mut();
+        if let Some(range) = &*left_out
+            && wanted > range.end
+        {
+            // The rest of the window gets its memory where it is.
+            if flushed < range.end || self.window.next_to_reserve().is_some() {
+                return range.start;
+            }
+            self.window.go_on_at(range.end);
+            *left_out = None;
+        }
+        self.window.make_room(wanted, flushed)
+    }
+
+    /// Nothing is laid behind before everything in front of it is durable.
+    pub fn leave_out(&self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        self.schedule.borrow_mut().leave_out(range.clone());
+        let before = self.left_out.replace(Some(range));
+        assert!(before.is_none(), "the window went on behind the last one");
+    }
+
+    /// The end of what the window has, given how far the log goes.
+    fn in_window(&self, end: u64) -> u64 {
+        match &*self.left_out.borrow() {
+            Some(range) => end.min(range.start),
+            None => end,
+        }
     }
 
     /// Resumes when something was done that may have made room. Everything laid is wanted then, and durable.
@@ -204,7 +238,7 @@ impl Direct {
     fn distrust_disk(&self, watermarks: &Watermarks) {
         let flushed = watermarks.log().flushed().0;
         self.window
-            .publish_on_disk(flushed.max(self.window.floor()));
+            .publish_on_disk(self.in_window(flushed.max(self.window.floor())));
     }
 
     fn writes_are_durable(&self, watermarks: &Watermarks) -> bool {
@@ -259,7 +293,7 @@ impl Direct {
         if !moved || log.is_poisoned() {
             return;
         }
-        self.window.publish_on_disk(done);
+        self.window.publish_on_disk(self.in_window(done));
         watermarks.on_disk(LogOffset(done));
         if self.writes_are_durable(watermarks) {
             watermarks.flushed(LogOffset(done));

@@ -101,7 +101,8 @@ impl<'a> Iterator for Records<'a> {
             let room = self.segment_end - self.place();
             match record::len_at(rest) {
                 Ok(header) if header.is_blank() => {
-                    self.consumed = self.bytes.len();
+                    // It may be longer than what was read.
+                    self.consumed += room as usize;
                     return None;
                 }
                 Ok(header) if header.total <= rest.len() => {

@@ -11,7 +11,7 @@ use crate::QueueNo;
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 type Slot = [AtomicU64; 2];
 
@@ -22,6 +22,8 @@ pub struct ActiveIndex {
     base_ms: AtomicI64,
     /// By queue number; null for a queue without messages here. The runs are owned.
     runs: Chunks<AtomicPtr<Run>>,
+    /// What the runs and their entries have taken.
+    bytes: AtomicUsize,
     /// Runs that were started anew, kept because somebody may still look at them.
     replaced: Mutex<Vec<AtomicPtr<Run>>>,
 }
@@ -38,6 +40,7 @@ impl ActiveIndex {
             segment_base,
             base_ms: AtomicI64::new(0),
             runs: Chunks::new(),
+            bytes: AtomicUsize::new(0),
             replaced: Mutex::new(Vec::new()),
         }
     }
@@ -67,7 +70,11 @@ impl ActiveIndex {
             None => self.start_run(queue, queue_offset),
         };
         assert!(queue_offset >= run.first, "a run grows at its end");
-        let slot = run.slots.get_or_grow((queue_offset - run.first) as usize);
+        let number = (queue_offset - run.first) as usize;
+        let slot = match run.slots.get(number) {
+            Some(slot) => slot,
+            None => self.grow(run, number),
+        };
         let words = entry.to_words();
         slot[0].store(words[0], Ordering::Relaxed);
         slot[1].store(words[1], Ordering::Relaxed);
@@ -98,12 +105,29 @@ impl ActiveIndex {
         }
     }
 
+    /// Bytes of memory that the entries take. What was never written to is counted as well.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed) as u64
+    }
+
+    #[cold]
+    fn grow<'a>(&self, run: &'a Run, number: usize) -> &'a Slot {
+        let grown = Chunks::<Slot>::chunk_bytes(number);
+        self.bytes.fetch_add(grown, Ordering::Relaxed);
+        run.slots.get_or_grow(number)
+    }
+
     #[cold]
     fn start_run(&self, queue: QueueNo, first: u64) -> &Run {
         let run = Box::into_raw(Box::new(Run {
             first,
             slots: Chunks::new(),
         }));
+        let mut taken = size_of::<Run>();
+        if self.runs.get(queue.0 as usize).is_none() {
+            taken += Chunks::<AtomicPtr<Run>>::chunk_bytes(queue.0 as usize);
+        }
+        self.bytes.fetch_add(taken, Ordering::Relaxed);
         let place = self.runs.get_or_grow(queue.0 as usize);
         let was = place.swap(run, Ordering::AcqRel);
         assert!(was.is_null(), "one thread at a time appends");

@@ -81,6 +81,12 @@ impl<T: Zeroed> Chunks<T> {
         }
     }
 
+    /// Bytes of the chunk that the element lies in.
+    pub fn chunk_bytes(index: usize) -> usize {
+        let (chunk, _) = place(index).expect("an index below CAPACITY");
+        chunk_layout::<T>(chunk).size()
+    }
+
     /// Every element of every chunk that is there.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         (0..CHUNKS_MAX).flat_map(move |chunk| {

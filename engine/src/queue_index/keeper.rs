@@ -8,6 +8,7 @@
 use super::companion;
 use super::part::Kind;
 use crate::LogOffset;
+use crate::append::AppendError;
 use crate::flush::Flusher;
 use crate::key_index::follower::Follower;
 use crate::layout::Layout;
@@ -23,6 +24,9 @@ use std::time::Duration;
 
 /// How long after a failed attempt a companion is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// A larger part of the memory for indexes is not for full segments': the rest is the tail's, and what comes behind it.
+const FULL_INDEX_FRACTION: u64 = 2;
 
 /// How far the companions describe the log.
 #[derive(Clone, Debug)]
@@ -48,6 +52,10 @@ pub(crate) struct Keeper {
     part_wanted: Cell<bool>,
     /// `covered` has changed, or could not be.
     stepped: Notify,
+    /// The same, for those who wait for an index to leave memory.
+    eased: Notify,
+    /// The last attempt failed.
+    is_failing: Cell<bool>,
 }
 
 enum Job {
@@ -72,6 +80,8 @@ impl Keeper {
             wake: Notify::new(),
             part_wanted: Cell::new(false),
             stepped: Notify::new(),
+            eased: Notify::new(),
+            is_failing: Cell::new(false),
         }
     }
 
@@ -118,7 +128,9 @@ impl Keeper {
     pub async fn run(self: Rc<Keeper>) {
         loop {
             let stepped = self.step(self.store.config().part_bytes).await;
+            self.is_failing.set(stepped.is_err());
             self.stepped.notify();
+            self.eased.notify_all();
             match stepped {
                 Ok(true) => {}
                 Ok(false) => self.wake.notified().await,
@@ -129,7 +141,34 @@ impl Keeper {
                 }
             }
             self.retire_cold().await;
+            self.eased.notify_all();
         }
+    }
+
+    /// Whether the indexes of full segments leave memory for those of the tail and of the segment behind it.
+    pub fn has_room_for_index(&self) -> bool {
+        let list = self.store.log().segments().load();
+        let (_, full) = list.items().split_last().expect("a log has a segment");
+        index_bytes(full) <= self.full_index_bytes_max()
+    }
+
+    /// Resumes when they do.
+    pub async fn room_for_index(&self) -> Result<(), AppendError> {
+        while !self.has_room_for_index() {
+            if self.store.log().is_poisoned() {
+                return Err(AppendError::Poisoned);
+            }
+            if self.is_failing.get() {
+                return Err(AppendError::IndexBehind);
+            }
+            self.wake.notify();
+            self.eased.notified().await;
+        }
+        Ok(())
+    }
+
+    fn full_index_bytes_max(&self) -> u64 {
+        self.store.config().index_bytes / FULL_INDEX_FRACTION
     }
 
     /// Brings the companions up to the end of the log, so that the next start has nothing to read.
@@ -166,7 +205,8 @@ impl Keeper {
                 let (base, end) = (segment.base(), segment.end());
                 self.flusher.sync_to(LogOffset(end)).await?;
                 let path = self.layout.sealed(base);
-                self.write(segment, base, end, Kind::Sealed, path).await?;
+                let sealed = segment.clone();
+                self.write(sealed, base, end, Kind::Sealed, path).await?;
                 let parts: Vec<PathBuf> = (0..number)
                     .map(|part| self.layout.part(base, part))
                     .collect();
@@ -180,6 +220,12 @@ impl Keeper {
                     segment_base: end,
                     parts: 0,
                 };
+                offload("give back the rest of a log file", move || {
+                    if let Err(error) = segment.give_back_blank() {
+                        tracing::debug!(%error, path = %segment.path().display(), "the rest of a log file keeps its disk space");
+                    }
+                })
+                .await;
             }
         }
         Ok(true)
@@ -227,20 +273,32 @@ impl Keeper {
         companion::write_hot(registry, newer, segment, from..to, kind, path).await
     }
 
-    /// Gives back the memory of sealed segments that have left the hot tail.
+    /// Gives back the memory of sealed segments that have left the hot tail, or whose indexes take too much of it.
     async fn retire_cold(&self) {
         let written = self.store.log().written().0;
         let hot_from = written.saturating_sub(self.store.config().hot_bytes);
-        let cold_to = hot_from.min(self.covered.borrow().segment_base);
+        let sealed_to = self.covered.borrow().segment_base;
         let list = self.store.log().segments().load_full();
-        let cold = list
-            .items()
-            .iter()
-            .take_while(|segment| segment.end() <= cold_to);
-        let retired: Vec<_> = cold.filter_map(|segment| segment.retire()).collect();
+        let (_, full) = list.items().split_last().expect("a log has a segment");
+        let mut taken = index_bytes(full);
+        let mut retired = Vec::new();
+        for segment in full.iter().take_while(|other| other.end() <= sealed_to) {
+            if segment.end() > hot_from && taken <= self.full_index_bytes_max() {
+                break;
+            }
+            if let Some(hot) = segment.retire() {
+                taken -= hot.index.bytes();
+                retired.push(hot);
+            }
+        }
         if !retired.is_empty() {
             // Unmapping a gigabyte takes a while.
             offload_bulk("unmap cold log segments", move || drop(retired)).await;
         }
     }
+}
+
+/// How much memory the indexes of the segments take.
+pub(crate) fn index_bytes(segments: &[Arc<Segment>]) -> u64 {
+    segments.iter().map(|segment| segment.index_bytes()).sum()
 }

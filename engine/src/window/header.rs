@@ -91,6 +91,16 @@ impl Header {
         self.word(ON_DISK).store(on_disk, Ordering::Release);
     }
 
+    /// What lies before `at` is not needed any more, and nothing is there yet. Whoever is killed on the way leaves a window
+    /// that was given up.
+    pub fn go_on_at(&self, at: u64) {
+        let checksum = self.word(CHECKSUM).swap(0, Ordering::SeqCst);
+        for number in [START, WRITTEN, ON_DISK] {
+            self.word(number).store(at, Ordering::SeqCst);
+        }
+        self.word(CHECKSUM).store(checksum, Ordering::SeqCst);
+    }
+
     /// What a process left that was killed; otherwise why there is nothing that can be used.
     pub fn left(&self, identity: &Identity) -> Result<Left, &'static str> {
         let mut found = [0; FIXED_WORDS];

@@ -12,7 +12,7 @@ use reactor::{File, OpenOptions, fs};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -84,6 +84,14 @@ struct OnTheWay {
     offset: u64,
 }
 
+/// What a store is filled with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Load {
+    Mixed,
+    /// So many small ones that indexes have no room in memory, and segments end early.
+    Small,
+}
+
 fn config(root: &Path) -> Config {
     let mut config = small(root);
     config.flush.interval_ms = 10;
@@ -94,12 +102,12 @@ fn config(root: &Path) -> Config {
 }
 
 /// One life of the broker: opens, compares with the diary, sends until it is ended from outside.
-async fn live(root: PathBuf, diary: Rc<RefCell<Diary>>) {
-    let mut broker = Broker::open(config(&root)).await;
+async fn live(config: Config, load: Load, diary: Rc<RefCell<Diary>>) {
+    let mut broker = Broker::open(config).await;
     reconcile(&broker, &diary).await;
     let mut on_the_way = VecDeque::new();
     loop {
-        let specs = specs();
+        let specs = specs(load);
         let (mut batch, bodies) = {
             let mut diary = diary.borrow_mut();
             broker.sent.count = diary.count;
@@ -143,13 +151,17 @@ fn acknowledge(broker: &mut Broker, on_the_way: &mut VecDeque<OnTheWay>, diary: 
     }
 }
 
-fn specs() -> Vec<Spec> {
-    (0..1 + reactor::random() % 6)
+fn specs(load: Load) -> Vec<Spec> {
+    let (most, longest) = match load {
+        Load::Mixed => (6, 900),
+        Load::Small => (30, 60),
+    };
+    (0..1 + reactor::random() % most)
         .map(|_| {
             let topic = ["orders", "payments", "%RETRY%g"][reactor::random() as usize % 3];
             let queue = (reactor::random() % 3) as u32;
-            let long = reactor::random().is_multiple_of(20);
-            let body_bytes = reactor::random() as usize % if long { 20_000 } else { 900 };
+            let long = load == Load::Mixed && reactor::random().is_multiple_of(20);
+            let body_bytes = reactor::random() as usize % if long { 20_000 } else { longest };
             let tag = [None, Some("a")][reactor::random() as usize % 2];
             (topic, queue, body_bytes, tag)
         })
@@ -207,15 +219,22 @@ async fn reconcile(broker: &Broker, diary: &RefCell<Diary>) {
 /// Several lives on one disk, each ended by `end`. Returns the trace's hash.
 fn lives(
     flavour: Flavour,
+    load: Load,
     seed: u64,
     end: impl Fn(&mut World, reactor::sim::NodeId, &mut Diary),
 ) -> u64 {
+    let mut config = config(&flavour.root());
+    if load == Load::Small {
+        config.index_bytes = 16 << 10;
+        config.window.bytes = 64 << 10;
+    }
     let mut world = World::new(seed);
     let node = world.node("broker", Ipv4Addr::new(10, 0, 0, 1));
     let diary = Rc::new(RefCell::new(Diary::new(flavour)));
     for _ in 0..LIVES {
         let alive = diary.clone();
-        world.start(node, "writer", move || live(flavour.root(), alive));
+        let config = config.clone();
+        world.start(node, "writer", move || live(config, load, alive));
         let long = world.random().is_multiple_of(3);
         let micros = world.random() % if long { 400_000 } else { 30_000 };
         world.run_for(Duration::from_micros(micros));
@@ -223,7 +242,7 @@ fn lives(
     }
     let last = diary.clone();
     world.block_on(node, async move {
-        let broker = Broker::open(config(&flavour.root())).await;
+        let broker = Broker::open(config).await;
         reconcile(&broker, &last).await;
         broker.close().await;
     });
@@ -234,14 +253,16 @@ fn lives(
 #[test]
 fn a_killed_process_loses_nothing_acknowledged() {
     each_flavour_and_seed(60, |flavour, seed| {
-        lives(flavour, seed, |world, node, _| world.kill(node));
+        lives(flavour, Load::Mixed, seed, |world, node, _| {
+            world.kill(node)
+        });
     });
 }
 
 #[test]
 fn a_power_cut_loses_only_an_end_that_was_not_flushed() {
     each_flavour_and_seed(60, |flavour, seed| {
-        lives(flavour, seed, |world, node, diary| {
+        lives(flavour, Load::Mixed, seed, |world, node, diary| {
             world.power_cut(node);
             diary.power_cut = true;
         });
@@ -251,7 +272,22 @@ fn a_power_cut_loses_only_an_end_that_was_not_flushed() {
 #[test]
 fn kills_and_power_cuts_in_any_order_keep_the_promise() {
     each_flavour_and_seed(60, |flavour, seed| {
-        lives(flavour, seed, |world, node, diary| {
+        lives(flavour, Load::Mixed, seed, |world, node, diary| {
+            match world.random() % 2 {
+                0 => world.kill(node),
+                _ => {
+                    world.power_cut(node);
+                    diary.power_cut = true;
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn segments_that_end_early_keep_the_promise() {
+    each_flavour_and_seed(60, |flavour, seed| {
+        lives(flavour, Load::Small, seed, |world, node, diary| {
             match world.random() % 2 {
                 0 => world.kill(node),
                 _ => {
@@ -267,7 +303,9 @@ fn kills_and_power_cuts_in_any_order_keep_the_promise() {
 fn the_same_seed_gives_the_same_run() {
     for flavour in FLAVOURS {
         twice(7, |seed| {
-            lives(*flavour, seed, |world, node, _| world.kill(node))
+            lives(*flavour, Load::Mixed, seed, |world, node, _| {
+                world.kill(node)
+            })
         });
     }
 }

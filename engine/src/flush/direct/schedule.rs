@@ -12,6 +12,7 @@
 //! ```
 
 use crate::window::{BLOCK_BYTES, block_of};
+use std::ops::Range;
 
 /// Longest write: what lies behind it in the disk's queue waits for it.
 const WRITE_BYTES_MAX: u64 = 1 << 20;
@@ -52,6 +53,8 @@ pub struct Schedule {
     in_flight: Vec<Write>,
     /// Landed before something in front of them has.
     landed: Vec<Write>,
+    /// Whole blocks that are not written at all.
+    left_out: Option<Range<u64>>,
     /// Starts of blocks that were given out before they were full, and have to be given out again.
     holes: Vec<u64>,
 }
@@ -68,7 +71,33 @@ impl Schedule {
             next: end,
             in_flight: Vec::with_capacity(WRITES_MAX),
             landed: Vec::with_capacity(WRITES_MAX),
+            left_out: None,
             holes: Vec::with_capacity(WRITES_MAX),
+        }
+    }
+
+    /// What is laid ends with `range`, which is whole blocks and is not to be written.
+    pub fn leave_out(&mut self, range: Range<u64>) {
+        assert!(
+            self.next <= range.start && range.start.is_multiple_of(BLOCK_BYTES),
+            "whole blocks nobody has been given"
+        );
+        assert!(self.left_out.is_none(), "one at a time");
+        self.left_out = Some(range);
+        self.pass_left_out();
+    }
+
+    /// Everything in front of what is left out has been given out, or has landed: so has that.
+    fn pass_left_out(&mut self) {
+        let Some(range) = &self.left_out else {
+            return;
+        };
+        if self.next == range.start {
+            self.next = range.end;
+        }
+        if self.done == range.start {
+            self.done = range.end;
+            self.left_out = None;
         }
     }
 
@@ -120,7 +149,12 @@ impl Schedule {
             from += BLOCK_BYTES;
             least = least.max(OVERTAKE_BYTES_MIN.min(self.write_bytes_max));
         }
-        let segment_end = (from / self.segment_bytes + 1) * self.segment_bytes;
+        let mut segment_end = (from / self.segment_bytes + 1) * self.segment_bytes;
+        if let Some(range) = &self.left_out
+            && self.next < range.end
+        {
+            segment_end = range.start;
+        }
         let longest = segment_end.min(from + self.write_bytes_max);
         let to = if is_waited_for {
             laid.min(longest)
@@ -137,6 +171,7 @@ impl Schedule {
             self.holes.push(hole);
         }
         self.next = to;
+        self.pass_left_out();
         Some(Write { from, to })
     }
 
@@ -153,6 +188,7 @@ impl Schedule {
             .find(|write| write.from <= self.done && write.to > self.done)
         {
             self.done = next.to;
+            self.pass_left_out();
         }
         self.landed.retain(|write| write.to > self.done);
         self.done > before
@@ -220,10 +256,13 @@ mod tests {
     #[derive(Default)]
     struct Disk {
         blocks: std::collections::BTreeMap<u64, (u64, bool)>,
+        left_out: Vec<Range<u64>>,
     }
 
     impl Disk {
         fn begin(&mut self, write: Write) {
+            let overlaps = |range: &Range<u64>| write.from < range.end && range.start < write.to;
+            assert!(!self.left_out.iter().any(overlaps), "that is left out");
             for block in (write.from..write.to).step_by(BLOCK_BYTES as usize) {
                 let (has, busy) = self.blocks.entry(block).or_default();
                 assert!(!*busy, "block {block} has two writes in flight");
@@ -246,10 +285,12 @@ mod tests {
             loop {
                 let block = block_of(end);
                 let has = self.blocks.get(&block).map_or(0, |(has, _)| block + has);
-                if has <= end {
-                    return end;
-                }
-                end = has;
+                let left_out = self.left_out.iter().find(|range| range.start == end);
+                end = match left_out {
+                    Some(range) => range.end,
+                    None if has <= end => return end,
+                    None => has,
+                };
             }
         }
     }
@@ -257,6 +298,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Event {
         Lay(u64),
+        EndSegment,
         WaitForAll,
         Begin,
         Land(usize),
@@ -266,6 +308,7 @@ mod tests {
         let event = prop_oneof![
             3 => (1u64..3_000).prop_map(Event::Lay),
             2 => (1u64..400_000).prop_map(Event::Lay),
+            1 => Just(Event::EndSegment),
             3 => Just(Event::WaitForAll),
             6 => Just(Event::Begin),
             5 => (0usize..WRITES_MAX).prop_map(Event::Land),
@@ -291,7 +334,17 @@ mod tests {
             let rest = finish.iter().cycle().take(rounds).cloned();
             for event in events.into_iter().chain(rest) {
                 match event {
+                    // Nothing is laid behind what is left out before that is passed.
+                    Event::Lay(_) | Event::EndSegment if schedule.left_out.is_some() => {}
                     Event::Lay(bytes) => laid += bytes,
+                    Event::EndSegment => {
+                        let range = (laid + 8).next_multiple_of(BLOCK_BYTES)..(laid / SEGMENT_BYTES + 1) * SEGMENT_BYTES;
+                        if !range.is_empty() {
+                            laid = range.end;
+                            disk.left_out.push(range.clone());
+                            schedule.leave_out(range);
+                        }
+                    }
                     Event::WaitForAll => wanted = laid,
                     Event::Begin => {
                         if let Some(write) = schedule.next(laid, wanted) {

@@ -78,6 +78,23 @@ impl File {
         }
     }
 
+    pub(crate) fn give_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        let signed =
+            |bytes| i64::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+        let (offset, len) = (signed(offset)?, signed(len)?);
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        loop {
+            // SAFETY: the descriptor is open.
+            if unsafe { libc::fallocate(self.fd(), mode, offset, len) } == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::EINTR) {
+                return Err(error);
+            }
+        }
+    }
+
     /// Where nothing can be preallocated: a hole would be a promise, and a store into its mapping a SIGBUS once the
     /// disk is full.
     fn fill_with_zeros(&self, len: u64) -> io::Result<()> {
