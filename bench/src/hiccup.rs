@@ -2,16 +2,14 @@
 //! down how late it woke. What it sees no program on these CPUs is spared; a broker is held against it. Also `hiccup`,
 //! the meter alone.
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bench::wakeups::{self, PERIOD_NS};
 use clap::Args;
 use hdrhistogram::Histogram;
-use rustix::thread::{ClockId, clock_nanosleep_absolute};
-use rustix::time::{Timespec, clock_gettime};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -29,7 +27,6 @@ pub struct Hiccup {
     json: Option<std::path::PathBuf>,
 }
 
-const PERIOD_NS: u64 = 1_000_000;
 /// As long as a task of OrbitMQ may hold its core.
 const LONG_PAUSE_NS: u64 = 10_000_000;
 
@@ -102,37 +99,17 @@ fn all(seen: &[Vec<u64>]) -> Histogram<u64> {
 }
 
 fn watch(cpu: usize, stop: &AtomicBool) -> Vec<u64> {
-    // Without these it still measures, only less sharply.
-    let _ = process::pin(cpu);
-    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let mut seen = Vec::new();
-    let mut due_ns = now_ns() + PERIOD_NS;
-    while !stop.load(Ordering::Relaxed) {
-        let due = Timespec {
-            tv_sec: (due_ns / 1_000_000_000) as i64,
-            tv_nsec: (due_ns % 1_000_000_000) as _,
-        };
-        if clock_nanosleep_absolute(ClockId::Monotonic, &due).is_err() {
-            continue; // woken by a signal: the deadline still stands
-        }
-        let now_ns = now_ns();
-        due_ns = record(&mut seen, due_ns, now_ns);
-    }
+    wakeups::watch(cpu, stop, |due_ns, now_ns| {
+        record(&mut seen, due_ns, now_ns)
+    });
     seen
 }
 
-/// Enters this wake-up and all that came due while the thread slept; gives the next deadline.
-fn record(seen: &mut Vec<u64>, mut due_ns: u64, now_ns: u64) -> u64 {
-    while due_ns <= now_ns {
-        seen.push(now_ns - due_ns);
-        due_ns += PERIOD_NS;
-    }
-    due_ns
-}
-
-fn now_ns() -> u64 {
-    let time = clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+/// Enters this wake-up and all that came due while the thread slept.
+fn record(seen: &mut Vec<u64>, due_ns: u64, now_ns: u64) {
+    let due = (due_ns..=now_ns).step_by(PERIOD_NS as usize);
+    seen.extend(due.map(|due_ns| now_ns - due_ns));
 }
 
 pub fn run(command: Hiccup) -> Result<()> {
@@ -153,8 +130,8 @@ mod tests {
     #[test]
     fn a_long_sleep_counts_for_every_deadline_it_missed() {
         let mut seen = Vec::new();
-        let next = record(&mut seen, PERIOD_NS, PERIOD_NS * 5 + 10_000);
-        assert_eq!((seen.len(), next), (5, PERIOD_NS * 6));
+        record(&mut seen, PERIOD_NS, PERIOD_NS * 5 + 10_000);
+        assert_eq!(seen.len(), 5);
         assert_eq!((seen[0], seen[4]), (4 * PERIOD_NS + 10_000, 10_000));
     }
 
@@ -176,8 +153,8 @@ mod tests {
     #[test]
     fn it_sees_about_one_deadline_a_millisecond_on_each_cpu() {
         let meter = Meter::start().expect("threads can be started");
-        let began = now_ns();
-        while now_ns() - began < 100 * PERIOD_NS {
+        let began = wakeups::now_ns();
+        while wakeups::now_ns() - began < 100 * PERIOD_NS {
             std::hint::spin_loop();
         }
         let seen = meter.stop().latency;

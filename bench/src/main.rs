@@ -4,7 +4,6 @@
 mod acknowledged;
 mod arrivals;
 mod broker_info;
-mod child;
 mod cold;
 mod commands;
 mod compare;
@@ -13,7 +12,6 @@ mod contender;
 mod control;
 mod disk;
 mod disk_full;
-mod error;
 mod fill;
 mod flushers;
 mod fuzz;
@@ -28,7 +26,6 @@ mod options;
 mod page_cache;
 mod payload;
 mod probe;
-mod process;
 mod progress;
 mod raw;
 mod record;
@@ -41,6 +38,7 @@ mod wire;
 
 use std::process::ExitCode;
 
+use bench::{child, error, process};
 use clap::{Parser, Subcommand};
 
 /// Load, latency and correctness of a RocketMQ-compatible broker

@@ -1,13 +1,12 @@
 //! What ends a run before its verdict: the machine fails us, or the client says what cannot be.
 
-use std::io;
-
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{what}: {source}")]
-    Io { what: String, source: io::Error },
+    /// Of the broker as a process, or of the machine.
+    #[error(transparent)]
+    Harness(#[from] bench::error::Error),
     #[error("{what}: {source}")]
     Client {
         what: &'static str,
@@ -18,9 +17,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
-        let what = what.into();
-        move |source| Error::Io { what, source }
+    pub fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        move |source| bench::error::Error::io(what)(source).into()
     }
 
     pub fn client(what: &'static str) -> impl FnOnce(client::Error) -> Error {

@@ -277,8 +277,7 @@ impl Run {
         };
         report.missing = Group::ALL.into_iter().flat_map(missing).collect();
         tokio::join!(self.members.shutdown(), self.load.shutdown());
-        let status = self.broker.stop().await?;
-        report.stop_exit_code = status.and_then(|status| status.code());
+        report.stop_exit_code = self.broker.stop()?;
         self.log.read(&self.hiccups, self.waits.recent_ms());
         report.panics = self.log.panics;
         Ok(report)

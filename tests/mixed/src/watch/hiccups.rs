@@ -1,19 +1,16 @@
-//! What the machine does by itself: a thread for each CPU that sleeps a millisecond by an absolute deadline and notes how
-//! late it woke. A stall of the broker at a moment when these saw one as well is the machine's.
+//! What the machine does by itself: a thread for each CPU that only sleeps, a millisecond each time, and notes how late it
+//! woke. A stall of the broker at a moment when these saw one as well is the machine's.
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::thread::{ClockId, CpuSet, clock_nanosleep_absolute};
-use rustix::time::{Timespec, clock_gettime};
+use bench::process::usable_cpus;
+use bench::wakeups;
 
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
-
-const PERIOD_NS: u64 = 1_000_000;
 
 pub struct Hiccups {
     seen: Arc<Seen>,
@@ -98,42 +95,13 @@ impl Seen {
 }
 
 fn watch(cpu: usize, seen: &Seen) {
-    let mut only = CpuSet::new();
-    only.set(cpu);
-    // Without these it still measures, only less sharply.
-    let _ = rustix::thread::sched_setaffinity(None, &only);
-    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-    let mut due_ns = now_ns() + PERIOD_NS;
-    while !seen.stop.load(Ordering::Relaxed) {
-        let due = Timespec {
-            tv_sec: (due_ns / 1_000_000_000) as i64,
-            tv_nsec: (due_ns % 1_000_000_000) as _,
-        };
-        if clock_nanosleep_absolute(ClockId::Monotonic, &due).is_err() {
-            continue; // woken by a signal: the deadline still stands
-        }
-        let late_ns = now_ns().saturating_sub(due_ns);
-        let late_ms = (late_ns / 1_000_000) as u32;
+    wakeups::watch(cpu, &seen.stop, |due_ns, now_ns| {
+        let late_ms = (now_ns.saturating_sub(due_ns) / 1_000_000) as u32;
         if late_ms > 0 {
             let to_ms = now_ms();
             seen.note(to_ms - i64::from(late_ms), to_ms, late_ms);
         }
-        due_ns += late_ns / PERIOD_NS * PERIOD_NS + PERIOD_NS;
-    }
-}
-
-fn now_ns() -> u64 {
-    let time = clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-fn usable_cpus() -> Vec<usize> {
-    match rustix::thread::sched_getaffinity(None) {
-        Ok(set) => (0..CpuSet::MAX_CPU)
-            .filter(|&cpu| set.is_set(cpu))
-            .collect(),
-        Err(_) => vec![0],
-    }
+    });
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The broker's own memory, once a second: it has to stay where it was.
 
-use std::fs;
+use bench::process;
 
 /// What the last quarter of a run may have above the second: the first is when everything is made.
 const GROWTH_PERCENT_MAX: u64 = 10;
@@ -22,9 +22,8 @@ pub struct Growth {
 impl Memory {
     /// Nothing is entered while there is no such process.
     pub fn sample(&mut self, pid: u32) {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        if let Some(kib) = anonymous_kib(&status) {
-            self.samples_kib.push(kib);
+        if let Some(memory) = process::memory(pid) {
+            self.samples_kib.push(memory.anonymous_kib);
         }
     }
 
@@ -52,11 +51,6 @@ impl Growth {
         let allowed = self.second_kib * GROWTH_PERCENT_MAX / 100 + GROWTH_KIB_MAX;
         self.last_kib <= self.second_kib + allowed
     }
-}
-
-fn anonymous_kib(status: &str) -> Option<u64> {
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
-    line.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 fn median(samples: &[u64]) -> u64 {
