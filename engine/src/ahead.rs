@@ -26,8 +26,9 @@ use std::time::Duration;
 
 /// Pages are touched in steps of this size.
 const STEP_BYTES: u64 = 4 << 20;
-/// Zeros are written in pieces of this size: what else goes to the disk waits for no more.
-const ZEROS_BYTES: usize = 256 << 10;
+/// Zeros are written, and stale blocks looked at, in pieces of this size: what else goes to the disk waits for no more, and neither
+/// does the core.
+const PIECE_BYTES: usize = 256 << 10;
 /// Zeros nobody waits for: so many at once while nothing is appended.
 const IDLE_BYTES: u64 = 4 << 20;
 /// How long they wait in between.
@@ -42,6 +43,8 @@ pub(crate) struct Ahead {
     segment_bytes: u64,
     /// Half of it is what the tail has in front of it at least, as long as the other thread keeps up.
     distance_bytes: u64,
+    /// The log is written past the page cache.
+    is_direct: bool,
     /// Zeros are written ahead of the tail.
     writes_zeros: bool,
     /// A job is being done.
@@ -51,6 +54,8 @@ pub(crate) struct Ahead {
     state: RefCell<State>,
     /// What zeros are written from, again and again: new memory costs a page fault for each page of it.
     zeros: Cell<Option<Buffer>>,
+    /// What is looked at is read into, for the same reason.
+    looked_at: Cell<Option<Buffer>>,
     /// Something to do.
     wake: Notify,
     /// Something was done.
@@ -120,6 +125,7 @@ impl Ahead {
             flusher,
             segment_bytes: segment.bytes(),
             distance_bytes: config.touch_ahead_bytes.max(STEP_BYTES),
+            is_direct,
             writes_zeros,
             is_busy: Cell::new(false),
             is_stopped: Cell::new(false),
@@ -134,6 +140,7 @@ impl Ahead {
                 next_wanted: false,
             }),
             zeros: Cell::new(None),
+            looked_at: Cell::new(None),
             wake: Notify::new(),
             done: Notify::new(),
         }
@@ -253,8 +260,8 @@ impl Ahead {
             let from = state
                 .touched
                 .max(if state.bounded { 0 } else { state.position });
-            let step = match self.writes_zeros {
-                true => ZEROS_BYTES as u64,
+            let step = match self.is_direct {
+                true => PIECE_BYTES as u64,
                 false => STEP_BYTES,
             };
             let to = (from + step).min(self.segment_bytes);
@@ -266,7 +273,7 @@ impl Ahead {
                 Job::Create { base }
             }
             Next::Ready(_, from) if from < self.next_touched(state.position) => {
-                let to = (from + ZEROS_BYTES as u64).min(self.segment_bytes);
+                let to = (from + PIECE_BYTES as u64).min(self.segment_bytes);
                 Job::Zero { from, to }
             }
             _ => Job::None,
@@ -306,7 +313,7 @@ impl Ahead {
         }
         let bytes = match self.state.borrow().position == position {
             true => IDLE_BYTES,
-            false => ZEROS_BYTES as u64,
+            false => PIECE_BYTES as u64,
         };
         let to = (from + bytes).min(self.segment_bytes);
         self.is_busy.set(true);
@@ -355,7 +362,7 @@ impl Ahead {
                 };
                 self.write_zeros(&segment, from, to).await.map(|()| zeroed)
             }
-            Memory::Window(_) => make_zero(&segment, from, to).await,
+            Memory::Window(_) => self.make_zero(&segment, from, to).await,
         };
         let touched = match touched {
             Ok(Touched::StaleZeroed) => self.flusher.sync_segment(&segment).await,
@@ -437,11 +444,11 @@ impl Ahead {
     async fn write_zeros(&self, segment: &Segment, from: u64, to: u64) -> io::Result<()> {
         let kept = self.zeros.take();
         let mut zeros = kept
-            .or_else(|| Buffer::several(1, ZEROS_BYTES).pop())
+            .or_else(|| Buffer::several(1, PIECE_BYTES).pop())
             .ok_or(io::ErrorKind::OutOfMemory)?;
         let mut at = from;
         while at < to {
-            let step = (to - at).min(ZEROS_BYTES as u64);
+            let step = (to - at).min(PIECE_BYTES as u64);
             zeros.set_len(step as usize);
             let (written, buffer) = segment.file().write_at(zeros, at).await;
             written?;
@@ -450,6 +457,34 @@ impl Ahead {
         }
         self.zeros.set(Some(zeros));
         Ok(())
+    }
+
+    /// Reads `from..to` of the segment's file, whole blocks, and zeroes what is not zero. Durable only once synced.
+    async fn make_zero(&self, segment: &Segment, from: u64, to: u64) -> io::Result<Touched> {
+        let len = (to - from) as usize;
+        let kept = self.looked_at.take();
+        let buffer = kept
+            .or_else(|| Buffer::several(1, PIECE_BYTES).pop())
+            .filter(|buffer| buffer.capacity() >= len)
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        let file = segment.file();
+        let (read, mut bytes) = file.read_at(buffer, from, len).await;
+        if read? < len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let is_clean = is_zero(&bytes);
+        if !is_clean {
+            bytes.fill(0);
+            let written;
+            (written, bytes) = file.write_at(bytes, from).await;
+            written?;
+        }
+        self.looked_at.set(Some(bytes));
+        // Whatever it was: what lies in front may be cut off by the next power cut, and this come back behind it.
+        Ok(match is_clean {
+            true => Touched::Clean,
+            false => Touched::StaleZeroed,
+        })
     }
 
     /// Leaves nothing behind the log's end, once the task has been cancelled: neither a half-made next segment, nor
@@ -559,24 +594,6 @@ fn touch(mapping: &Mapping, base: u64, from: u64, to: u64, stale: bool) -> io::R
     } else {
         Touched::Clean
     })
-}
-
-/// Reads `from..to` of the segment's file, whole blocks, and zeroes what is not zero. Durable only once synced.
-async fn make_zero(segment: &Segment, from: u64, to: u64) -> io::Result<Touched> {
-    let len = (to - from) as usize;
-    let file = segment.file();
-    let (read, mut bytes) = file.read_at(Buffer::with_capacity(len), from, len).await;
-    if read? < len {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    if is_zero(&bytes) {
-        return Ok(Touched::Clean);
-    }
-    bytes.fill(0);
-    let (written, _) = file.write_at(bytes, from).await;
-    written?;
-    // Whatever it was: what lies in front may be cut off by the next power cut, and this come back behind it.
-    Ok(Touched::StaleZeroed)
 }
 
 /// Page by page, which compares fast.

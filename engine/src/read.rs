@@ -205,6 +205,9 @@ fn find_next(list: &List, queue: QueueNo, at: &HotRun, max: u64) -> Option<HotRu
     })
 }
 
+/// So many records are on their way into the cache while one is looked at.
+const LOOKED_AHEAD: u64 = 4;
+
 /// Picks from one run. Returns whether to go on in the next one.
 #[allow(clippy::too_many_arguments)] // one loop body, named
 fn pick_hot(
@@ -224,10 +227,20 @@ fn pick_hot(
     let source = into.sources.len();
     let mut used = false;
     let mut pinned = None;
+    let mut prefetched = picker.next;
     while picker.next < end {
         let entry = run
             .entry(picker.next)
             .expect("an entry below the queue's end is in its run");
+        if accept.looks_at_records() {
+            // Otherwise each record would be waited for, at both of its ends.
+            while prefetched < end.min(picker.next + LOOKED_AHEAD) {
+                if let Some(entry) = run.entry(prefetched) {
+                    hot.prefetch(base, u64::from(entry.position), entry.bytes);
+                }
+                prefetched += 1;
+            }
+        }
         let position = u64::from(entry.position);
         if base + position < hot_from {
             break;

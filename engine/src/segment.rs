@@ -18,6 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 /// Less than that is not worth another extent in the file system's tables.
 const GIVEN_BACK_BYTES_MIN: u64 = 8 << 20;
 
+/// The part of a record in front of its body.
+const FIXED_BYTES: u64 = 96;
+/// As much of a record's end as usually holds its properties.
+const PROPERTIES_BYTES: u64 = 192;
+
 /// One log file of a fixed size.
 pub struct Segment {
     path: PathBuf,
@@ -54,6 +59,24 @@ pub enum Memory {
 pub struct Hot {
     pub memory: Memory,
     pub index: ActiveIndex,
+}
+
+impl Hot {
+    /// Brings both ends of a record into the cache of this core: its fixed part, and its properties. A hint: where it lies may
+    /// hold something else by now.
+    #[inline]
+    pub fn prefetch(&self, segment_base: u64, position: u64, bytes: u32) {
+        let (first, last) = (
+            position,
+            position + u64::from(bytes).saturating_sub(PROPERTIES_BYTES),
+        );
+        for (at, len) in [(first, FIXED_BYTES), (last, PROPERTIES_BYTES)] {
+            match &self.memory {
+                Memory::Mapped(mapping) => mapping.prefetch(at as usize, len as usize),
+                Memory::Window(window) => window.prefetch(segment_base + at, len as usize),
+            }
+        }
+    }
 }
 
 impl Segment {

@@ -231,6 +231,12 @@ impl Window {
         })
     }
 
+    /// Brings bytes of the log into the cache of this core; a hint.
+    #[inline]
+    pub fn prefetch(&self, at: u64, len: usize) {
+        self.memory.prefetch(self.place(at), len);
+    }
+
     /// Copies what was laid and is not on disk yet. The flusher's alone.
     pub fn copy_laid(&self, from: u64, into: &mut [u8]) {
         // SAFETY: laid and not on disk: neither changed nor overwritten before it is.

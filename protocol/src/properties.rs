@@ -3,6 +3,8 @@
 //! The last separator may be missing. A pair without a name or without a value does not count,
 //! and of two pairs with one name the last counts; so reads RocketMQ.
 
+use memchr::{Memchr2, memchr2_iter};
+
 pub const NAME_VALUE_SEPARATOR: u8 = 1;
 pub const PAIR_SEPARATOR: u8 = 2;
 /// Between the keys within [`KEYS`].
@@ -59,16 +61,49 @@ pub const DLQ_ORIGIN_MESSAGE_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
 pub const CRC32: &str = "__CRC32#";
 
 /// The pairs in order; those that do not count are left out.
-pub fn iter(properties: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    properties
-        .split(|&byte| byte == PAIR_SEPARATOR)
-        .filter_map(split_pair)
+pub fn iter(properties: &[u8]) -> Pairs<'_> {
+    Pairs {
+        properties,
+        separators: memchr2_iter(NAME_VALUE_SEPARATOR, PAIR_SEPARATOR, properties),
+        start: 0,
+    }
 }
 
-fn split_pair(pair: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = pair.iter().position(|&byte| byte == NAME_VALUE_SEPARATOR)?;
-    let (name, value) = (&pair[..at], &pair[at + 1..]);
-    (!name.is_empty() && !value.is_empty()).then_some((name, value))
+/// See [`iter`]. One walk over all bytes.
+pub struct Pairs<'a> {
+    properties: &'a [u8],
+    separators: Memchr2<'a>,
+    /// Of the pair that is read next.
+    start: usize,
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.start <= self.properties.len() {
+            let start = self.start;
+            let mut name_end = None;
+            // The end of the last pair needs no separator.
+            let end = loop {
+                match self.separators.next() {
+                    None => break self.properties.len(),
+                    Some(at) if self.properties[at] == PAIR_SEPARATOR => break at,
+                    Some(at) => _ = name_end.get_or_insert(at),
+                }
+            };
+            self.start = end + 1;
+            if let Some(name_end) = name_end
+                && start < name_end
+                && name_end + 1 < end
+            {
+                let pair = self.properties;
+                return Some((&pair[start..name_end], &pair[name_end + 1..end]));
+            }
+        }
+        None
+    }
 }
 
 /// The value under `name`. To read several, walk [`iter`] once.
@@ -143,6 +178,28 @@ pub fn tag_hash(tags: &str) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_the_pairs_they_split_into(
+            bytes in prop::collection::vec(prop::sample::select(vec![1u8, 2, b'a', b'b']), 0..40),
+        ) {
+            let split = |pair: &'_ [u8]| {
+                let at = pair.iter().position(|byte| *byte == NAME_VALUE_SEPARATOR)?;
+                let (name, value) = (pair[..at].to_vec(), pair[at + 1..].to_vec());
+                (!name.is_empty() && !value.is_empty()).then_some((name, value))
+            };
+            let expected: Vec<_> = bytes
+                .split(|byte| *byte == PAIR_SEPARATOR)
+                .filter_map(split)
+                .collect();
+            let found: Vec<_> = iter(&bytes)
+                .map(|(name, value)| (name.to_vec(), value.to_vec()))
+                .collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
 
     const TWO: &[u8] = b"TAGS\x01a\x02KEYS\x01k1 k2\x02";
 

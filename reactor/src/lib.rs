@@ -17,6 +17,7 @@ compile_error!("the reactor is built on io_uring and runs on Linux only");
 
 mod affinity;
 mod buffer;
+mod cache;
 mod chunk;
 mod core;
 mod driver;

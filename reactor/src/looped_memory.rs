@@ -18,6 +18,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use crate::buffer::ALIGNMENT_BYTES;
+use crate::cache;
 use crate::core;
 use crate::driver::sim;
 
@@ -168,6 +169,13 @@ impl LoopedMemory {
         self.check(offset, len);
         // SAFETY: the range lies inside the mappings; the caller keeps writers away.
         unsafe { slice::from_raw_parts(self.start.as_ptr().add(offset), len) }
+    }
+
+    /// Brings bytes into the cache of this core; a hint.
+    #[inline]
+    pub fn prefetch(&self, offset: usize, len: usize) {
+        self.check(offset, len);
+        cache::prefetch(self.start.as_ptr().wrapping_add(offset), len);
     }
 
     /// # Safety

@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use std::slice;
 use std::sync::OnceLock;
 
+use crate::cache;
 use crate::driver::sim;
 
 /// Send and Sync: what may be read or written when is agreed by its users (see `bytes` and `bytes_mut`).
@@ -80,6 +81,13 @@ impl Mapping {
         self.check(offset, len);
         // SAFETY: the range lies inside the mapping; the caller keeps writers away.
         unsafe { slice::from_raw_parts(self.as_ptr().add(offset), len) }
+    }
+
+    /// Brings bytes into the cache of this core; a hint.
+    #[inline]
+    pub fn prefetch(&self, offset: usize, len: usize) {
+        self.check(offset, len);
+        cache::prefetch(self.as_ptr().wrapping_add(offset), len);
     }
 
     /// # Safety

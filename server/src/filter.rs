@@ -82,7 +82,7 @@ impl Accept for &Filter {
     fn by_record(&mut self, record: &[u8]) -> bool {
         match self {
             Filter::Sql(sql) => {
-                View::parse(record).is_ok_and(|record| sql.accepts(record.properties))
+                View::properties_of(record).is_some_and(|properties| sql.accepts(properties))
             }
             Filter::Tags(_) | Filter::Broken => true,
         }

@@ -58,6 +58,7 @@ proptest! {
         prop_assert_eq!(view.magic, if topic.len() > 127 { MAGIC_V2 } else { MAGIC_V1 });
         prop_assert_eq!((view.topic, view.body), (topic.as_bytes(), body.as_slice()));
         prop_assert_eq!(view.properties, properties.as_slice());
+        prop_assert_eq!(View::properties_of(record), Some(properties.as_slice()));
         prop_assert_eq!((view.queue_id, view.flag), (queue_id, flag));
         prop_assert_eq!((view.queue_offset, view.log_offset), (queue_offset, log_offset));
         prop_assert_eq!((view.born_ms, view.store_ms), (message.born_ms, store_ms));

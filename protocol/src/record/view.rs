@@ -56,7 +56,11 @@ impl<'a> View<'a> {
         let store_host_at = store_time_at + 8;
         let reconsume_at = store_host_at + host_bytes(store_v6);
         let body_len_at = reconsume_at + 4 + 8;
-        let mut view = View {
+        let parts = match Parts::of(record, magic, body_len_at) {
+            Ok(parts) => parts,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(Ok(View {
             bytes: record,
             magic,
             body_crc: u32_at(record, BODY_CRC_AT)?,
@@ -72,43 +76,24 @@ impl<'a> View<'a> {
             store_host: host_at(record, store_host_at, store_v6)?,
             reconsume_times: i32_at(record, reconsume_at)?,
             prepared_transaction_offset: u64_at(record, reconsume_at + 4)? as i64,
-            body: &[],
-            topic: &[],
-            properties: &[],
-        };
-        Some(view.parse_parts(body_len_at).map(|()| view))
+            body: parts.body,
+            topic: parts.topic,
+            properties: parts.properties,
+        }))
     }
 
-    fn parse_parts(&mut self, body_len_at: usize) -> Result<(), RecordError> {
-        let record = self.bytes;
-        let body_len = u32_at(record, body_len_at).ok_or(RecordError::Part("body length"))?;
-        let body_at = body_len_at + 4;
-        self.body = part(record, body_at, body_len as usize, "body")?;
-        let topic_len_at = body_at + self.body.len();
-        let (topic_len, topic_at) = if self.magic == MAGIC_V2 {
-            let len = array_at(record, topic_len_at).map(u16::from_be_bytes);
-            (len.map(usize::from), topic_len_at + 2)
-        } else {
-            (
-                record.get(topic_len_at).map(|&len| usize::from(len)),
-                topic_len_at + 1,
-            )
-        };
-        let topic_len = topic_len.ok_or(RecordError::Part("topic length"))?;
-        self.topic = part(record, topic_at, topic_len, "topic")?;
-        let properties_len_at = topic_at + topic_len;
-        let properties_len = array_at(record, properties_len_at)
-            .map(i16::from_be_bytes)
-            .and_then(|len| usize::try_from(len).ok())
-            .ok_or(RecordError::Part("properties length"))?;
-        let properties_at = properties_len_at + 2;
-        self.properties = part(record, properties_at, properties_len, "properties")?;
-        let parts = properties_at + properties_len;
-        if parts != record.len() {
-            let total = record.len();
-            return Err(RecordError::Sum { parts, total });
-        }
-        Ok(())
+    /// The properties of the record at the start of `bytes`, as [`View::parse`] finds them, for those who want nothing else;
+    /// `None` where it is no record.
+    #[inline]
+    pub fn properties_of(bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let header = len_at(bytes).ok().filter(|header| !header.is_blank())?;
+        let record = bytes.get(..header.total)?;
+        let sys_flag = i32_at(record, SYS_FLAG_AT)?;
+        let born_bytes = host_bytes(sys_flag & sysflag::BORN_HOST_V6 != 0);
+        let store_bytes = host_bytes(sys_flag & sysflag::STORE_HOST_V6 != 0);
+        let body_len_at = BORN_HOST_AT + born_bytes + 8 + store_bytes + 4 + 8;
+        let parts = Parts::of(record, header.magic, body_len_at).ok()?;
+        Some(parts.properties)
     }
 
     /// Compares the body with its checksum.
@@ -140,6 +125,51 @@ impl<'a> View<'a> {
     /// The message's id by its place.
     pub fn message_id(&self) -> String {
         message_id(self.store_host, self.log_offset)
+    }
+}
+
+/// What has a length of its own, behind the fixed part.
+struct Parts<'a> {
+    body: &'a [u8],
+    topic: &'a [u8],
+    properties: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    #[inline]
+    fn of(record: &'a [u8], magic: u32, body_len_at: usize) -> Result<Parts<'a>, RecordError> {
+        let body_len = u32_at(record, body_len_at).ok_or(RecordError::Part("body length"))?;
+        let body_at = body_len_at + 4;
+        let body = part(record, body_at, body_len as usize, "body")?;
+        let topic_len_at = body_at + body.len();
+        let (topic_len, topic_at) = if magic == MAGIC_V2 {
+            let len = array_at(record, topic_len_at).map(u16::from_be_bytes);
+            (len.map(usize::from), topic_len_at + 2)
+        } else {
+            (
+                record.get(topic_len_at).map(|&len| usize::from(len)),
+                topic_len_at + 1,
+            )
+        };
+        let topic_len = topic_len.ok_or(RecordError::Part("topic length"))?;
+        let topic = part(record, topic_at, topic_len, "topic")?;
+        let properties_len_at = topic_at + topic_len;
+        let properties_len = array_at(record, properties_len_at)
+            .map(i16::from_be_bytes)
+            .and_then(|len| usize::try_from(len).ok())
+            .ok_or(RecordError::Part("properties length"))?;
+        let properties_at = properties_len_at + 2;
+        let properties = part(record, properties_at, properties_len, "properties")?;
+        let parts = properties_at + properties_len;
+        if parts != record.len() {
+            let total = record.len();
+            return Err(RecordError::Sum { parts, total });
+        }
+        Ok(Parts {
+            body,
+            topic,
+            properties,
+        })
     }
 }
 

@@ -13,12 +13,18 @@ mod token;
 
 use expression::Expression;
 pub use parse::Refused;
+use protocol::properties;
+
+/// The values of so many properties need no allocation.
+const FEW: usize = 8;
 
 /// One compiled expression. Immutable; shared by every pull of a group.
 #[derive(Clone, Debug)]
 pub struct SqlFilter {
     text: Box<str>,
     condition: Expression,
+    /// The properties it asks for, by number.
+    names: Box<[Box<str>]>,
     passes_over: bool,
 }
 
@@ -28,6 +34,7 @@ impl SqlFilter {
         Ok(Self {
             text: Box::from(text),
             condition: parsed.condition,
+            names: parsed.names.into_boxed_slice(),
             passes_over: parsed.passes_over,
         })
     }
@@ -35,7 +42,22 @@ impl SqlFilter {
     /// Whether a message with these properties is wanted. An unknown outcome (NULL) means no, and so does a comparison that
     /// makes no sense, of a word with a number: the rest of the condition cannot save it.
     pub fn accepts(&self, properties: &[u8]) -> bool {
-        evaluate::is_true(&self.condition, properties)
+        if self.names.len() <= FEW {
+            let mut values = [None; FEW];
+            return self.accepts_with(properties, &mut values[..self.names.len()]);
+        }
+        self.accepts_with(properties, &mut vec![None; self.names.len()])
+    }
+
+    /// `values` are filled with one walk over the properties: of two with one name the last counts.
+    fn accepts_with<'p>(&self, properties: &'p [u8], values: &mut [Option<&'p [u8]>]) -> bool {
+        for (name, value) in properties::iter(properties) {
+            let number = self.names.iter().position(|known| known.as_bytes() == name);
+            if let Some(number) = number {
+                values[number] = Some(value);
+            }
+        }
+        evaluate::is_true(&self.condition, values)
     }
 
     pub fn text(&self) -> &str {

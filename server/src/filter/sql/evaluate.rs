@@ -1,11 +1,9 @@
-//! A condition over the properties of one message, in place.
+//! A condition over the properties of one message, in place: their values by the numbers that the condition has for them.
 //!
 //! Conditions are true, false or unknown. Properties are strings; next to a number they are read as one, and if they are
 //! none the message is not wanted, whatever else the condition says.
 
 use std::cmp::Ordering;
-
-use protocol::properties;
 
 use super::expression::{Constant, Expression, Relation};
 use super::number;
@@ -25,22 +23,22 @@ enum Value<'v> {
     Text(&'v [u8]),
 }
 
-pub fn is_true(condition: &Expression, properties: &[u8]) -> bool {
+pub fn is_true(condition: &Expression, properties: &[Option<&[u8]>]) -> bool {
     matches!(truth(condition, properties), Ok(Some(true)))
 }
 
 /// None: unknown. What is no condition is none either; the parser lets no such thing come here.
-fn truth(condition: &Expression, properties: &[u8]) -> Outcome<Option<bool>> {
+fn truth(condition: &Expression, properties: &[Option<&[u8]>]) -> Outcome<Option<bool>> {
     match value(condition, properties)? {
         Value::Bool(truth) => Ok(Some(truth)),
         _ => Ok(None),
     }
 }
 
-fn value<'v>(expression: &'v Expression, properties: &'v [u8]) -> Outcome<Value<'v>> {
+fn value<'v>(expression: &'v Expression, properties: &[Option<&'v [u8]>]) -> Outcome<Value<'v>> {
     Ok(match expression {
         Expression::Constant(constant) => of_constant(constant),
-        Expression::Property(name) => property(properties, name),
+        Expression::Property(number) => property(properties, *number),
         Expression::Negate(number) => match value(number, properties)? {
             Value::Int(number) => Value::Int(number.wrapping_neg()),
             Value::Long(number) => Value::Long(number.wrapping_neg()),
@@ -70,10 +68,10 @@ fn value<'v>(expression: &'v Expression, properties: &'v [u8]) -> Outcome<Value<
             Value::Bool(relation.holds(order(left, right)?))
         }
         Expression::In {
-            property: name,
+            property: number,
             among,
             negated,
-        } => match property(properties, name) {
+        } => match property(properties, *number) {
             Value::Text(text) => {
                 let found = among.binary_search_by(|word| (**word).cmp(text)).is_ok();
                 Value::Bool(found != *negated)
@@ -91,7 +89,7 @@ fn value<'v>(expression: &'v Expression, properties: &'v [u8]) -> Outcome<Value<
 }
 
 /// `decisive` as soon as one of the conditions is that; unknown if one of the others is.
-fn until(decisive: bool, of: &[Expression], properties: &[u8]) -> Outcome<Option<bool>> {
+fn until(decisive: bool, of: &[Expression], properties: &[Option<&[u8]>]) -> Outcome<Option<bool>> {
     let mut outcome = Some(!decisive);
     for condition in of {
         match truth(condition, properties)? {
@@ -118,8 +116,8 @@ fn of_constant(constant: &Constant) -> Value<'_> {
     }
 }
 
-fn property<'v>(properties: &'v [u8], name: &str) -> Value<'v> {
-    properties::get(properties, name).map_or(Value::Null, Value::Text)
+fn property<'v>(properties: &[Option<&'v [u8]>], number: usize) -> Value<'v> {
+    properties[number].map_or(Value::Null, Value::Text)
 }
 
 /// Two properties that are both missing are equal; one that is missing on the left is unknown, on the right unequal.

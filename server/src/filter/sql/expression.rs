@@ -8,8 +8,8 @@ use memchr::memmem::Finder;
 #[derive(Clone, Debug)]
 pub enum Expression {
     Constant(Constant),
-    /// A property of the message, by name.
-    Property(Box<str>),
+    /// A property of the message, by its number among those the condition names.
+    Property(usize),
     Negate(Box<Self>),
     Not(Box<Self>),
     /// A property where a condition was expected: never true, since properties are strings.
@@ -20,7 +20,7 @@ pub enum Expression {
     IsNull(Box<Self>),
     Compare(Relation, Box<Self>, Box<Self>),
     In {
-        property: Box<str>,
+        property: usize,
         /// Sorted.
         among: Box<[Box<[u8]>]>,
         negated: bool,

@@ -32,6 +32,8 @@ pub enum Refused {
 
 pub struct Parsed {
     pub condition: Expression,
+    /// The properties it asks for.
+    pub names: Vec<Box<str>>,
     /// Something follows the condition that was not read.
     pub passes_over: bool,
 }
@@ -43,6 +45,7 @@ pub fn parse(text: &str) -> Result<Parsed, Refused> {
         next: None,
         second: None,
         start: 0,
+        names: Vec::new(),
         nested: 0,
         chained: 0,
     };
@@ -50,6 +53,7 @@ pub fn parse(text: &str) -> Result<Parsed, Refused> {
     let condition = parser.or()?;
     Ok(Parsed {
         condition: parser.check(condition.into_condition())?,
+        names: parser.names,
         passes_over: parser.next.is_some(),
     })
 }
@@ -64,6 +68,7 @@ struct Parser<'t> {
     second: Option<Option<Token<'t>>>,
     /// Where the text in front of the word that was read last ends.
     start: usize,
+    names: Vec<Box<str>>,
     nested: u32,
     chained: u32,
 }
@@ -93,6 +98,14 @@ impl<'t> Parser<'t> {
                 Ok(second)
             }
         }
+    }
+
+    fn number_of(&mut self, name: &str) -> usize {
+        let known = self.names.iter().position(|other| **other == *name);
+        known.unwrap_or_else(|| {
+            self.names.push(Box::from(name));
+            self.names.len() - 1
+        })
     }
 
     fn take(&mut self, wanted: Token<'_>) -> Result<bool, Refused> {
@@ -272,7 +285,7 @@ impl<'t> Parser<'t> {
             }
             Token::Name(name) => {
                 self.step()?;
-                return Ok(Expression::Property(Box::from(name)));
+                return Ok(Expression::Property(self.number_of(name)));
             }
             Token::Text(_) => Constant::Text(self.text()?.into_boxed_str()),
             other => {
