@@ -28,7 +28,7 @@ use std::time::Duration;
 use engine::{AppendError, Queue, QueueOffset, Store};
 use protocol::names::SCHEDULE_TOPIC;
 use protocol::record::{RecordError, View};
-use reactor::{Notify, Task};
+use reactor::{Instant, Notify, Task};
 
 pub use checkpoint::{TIMERS, write as write_timers};
 pub use gauges::{Gauges, TIMERS_MAX};
@@ -51,6 +51,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const CLOCK_GRACE: Duration = Duration::from_millis(100);
 /// What one append takes along at most.
 const BATCH_BYTES_MAX: usize = 256 << 10;
+/// Between the beginnings of two deliveries: messages that are due one after the other share one. After a quiet time there is
+/// no pause.
+const DELIVER_EVERY: Duration = Duration::from_millis(2);
 
 /// The running levels. Lives on the core of shard 0.
 pub struct Delay {
@@ -121,6 +124,7 @@ impl Delay {
                 turn,
                 has_turn: false,
                 gate: Rc::clone(&gate),
+                delivered: Instant::default(),
             };
             tasks.push(reactor::spawn("delay level", level.run()));
         }
@@ -180,6 +184,8 @@ struct Level {
     turn: Rc<Turn>,
     has_turn: bool,
     gate: Rc<StopGate>,
+    /// The beginning of the last delivery.
+    delivered: Instant,
 }
 
 /// Why a level cannot go on for now.
@@ -280,6 +286,7 @@ impl Level {
             if wait_ms > 0 {
                 self.append().await?;
                 self.sleep_until_due(view.store_ms).await;
+                self.rest().await;
             }
             if !self.has_turn {
                 self.turn.take().await;
@@ -312,6 +319,13 @@ impl Level {
         }
     }
 
+    async fn rest(&self) {
+        let left = DELIVER_EVERY.saturating_sub(self.delivered.elapsed());
+        if !left.is_zero() {
+            reactor::sleep(left).await;
+        }
+    }
+
     /// Queues the message for its real queue.
     fn add(&mut self, view: &View<'_>) {
         let next = view.queue_offset + 1;
@@ -337,6 +351,9 @@ impl Level {
 
     /// Appends what is queued and notes how far the level has come.
     async fn append(&mut self) -> Result<(), Interrupted> {
+        if !self.pending.is_empty() {
+            self.delivered = reactor::now();
+        }
         let results = self.gate.append(&mut self.appender).await?;
         let noted = self.note(results);
         self.give_turn();

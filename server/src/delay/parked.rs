@@ -128,6 +128,29 @@ impl Parked {
         is_new
     }
 
+    /// The same with its record, which is kept if it is due soon: then it is not read again.
+    pub fn add_read(&mut self, timer: Timer, record: &[u8], now_ms: i64) -> bool {
+        let is_soon = timer.due_ms <= now_ms.saturating_add(READ_AHEAD_MS);
+        if !is_soon || !self.has_room() {
+            return self.add(timer);
+        }
+        let is_new = !self.restored.is_done(timer.key());
+        if is_new {
+            self.ready_bytes += record.len();
+            let ready = Ready {
+                timer,
+                record: record.to_vec(),
+            };
+            let before = self.ready.insert(timer.key(), ready);
+            assert!(before.is_none(), "an offset is looked at once");
+        }
+        is_new
+    }
+
+    fn has_room(&self) -> bool {
+        self.ready_bytes < READY_BYTES_MAX && self.ready.len() < READY_MESSAGES_MAX
+    }
+
     /// One that was parked just now withdraws another.
     pub fn add_withdrawal(&mut self, offset: u64, name: &[u8], until_ms: i64) {
         self.withdrawals.insert(offset);
@@ -168,9 +191,8 @@ impl Parked {
 
     /// The next one whose message is to be read. To be followed by `was_read`, `not_read` or `done`.
     pub fn begin_reading(&mut self, now_ms: i64) -> Option<Timer> {
-        let has_room = self.ready_bytes < READY_BYTES_MAX && self.ready.len() < READY_MESSAGES_MAX;
         // What is due is read however much there is.
-        let ahead_ms = if has_room { READ_AHEAD_MS } else { 0 };
+        let ahead_ms = if self.has_room() { READ_AHEAD_MS } else { 0 };
         let end_ms = now_ms.saturating_add(ahead_ms).saturating_add(1);
         let timer = self.pending.pop_before(end_ms)?;
         let ready = Ready {
@@ -246,8 +268,7 @@ impl Parked {
 
     /// When there is something to do next, as far as that is known.
     pub fn next_event_ms(&self) -> Option<i64> {
-        let has_room = self.ready_bytes < READY_BYTES_MAX && self.ready.len() < READY_MESSAGES_MAX;
-        let ahead_ms = if has_room { READ_AHEAD_MS } else { 0 };
+        let ahead_ms = if self.has_room() { READ_AHEAD_MS } else { 0 };
         let to_read = self.pending.first_due_ms();
         let to_read = to_read.map(|due_ms| due_ms.saturating_sub(ahead_ms));
         let to_deliver = self.ready.first_key_value().map(|(key, _)| key.0);
@@ -345,11 +366,15 @@ mod tests {
             let next = self.parked.next();
             let end = next.saturating_add(most).min(self.queue.len() as u64);
             for offset in next..end {
-                self.parked.add(Timer {
+                let timer = Timer {
                     due_ms: self.queue[offset as usize],
                     offset,
                     place: LogOffset(offset * 1_000),
-                });
+                };
+                match offset % 2 {
+                    0 => self.parked.add(timer),
+                    _ => self.parked.add_read(timer, b"record", self.now_ms),
+                };
                 self.parked.set_next(offset + 1);
             }
         }

@@ -20,6 +20,7 @@ use engine::{LogOffset, Queue, QueueOffset, ReadLimits, Store};
 use protocol::Text;
 use protocol::names::TIMER_TOPIC;
 use protocol::record::View;
+use reactor::Instant;
 
 use super::checkpoint::Checkpoint;
 use super::gauges::Gauges;
@@ -28,7 +29,9 @@ use super::pending::{Key, Timer};
 use super::reading::{self, At};
 use super::theirs::Theirs;
 use super::turn::Turn;
-use super::{BATCH_BYTES_MAX, IDLE_LOOK_EVERY, Interrupted, Progress, RETRY_AFTER, StopGate};
+use super::{
+    BATCH_BYTES_MAX, DELIVER_EVERY, IDLE_LOOK_EVERY, Interrupted, Progress, RETRY_AFTER, StopGate,
+};
 use super::{due, timed};
 use crate::internal::Appender;
 use crate::shard::Shard;
@@ -108,14 +111,26 @@ impl Timers {
 
     pub async fn run(self: Rc<Self>) {
         loop {
+            let began = reactor::now();
             match self.step().await {
-                Ok(()) => self.wait().await,
+                Ok(()) => {
+                    self.wait().await;
+                    self.rest(began).await;
+                }
                 Err(Interrupted::Stopping) => return,
                 Err(Interrupted::Refused(problem)) => {
                     tracing::warn!(problem, "messages with a due time wait");
                     reactor::sleep(RETRY_AFTER).await;
                 }
             }
+        }
+    }
+
+    async fn rest(&self, began: Instant) {
+        let left = DELIVER_EVERY.saturating_sub(began.elapsed());
+        let is_starting = self.parked.borrow().is_starting();
+        if !is_starting && !left.is_zero() {
+            reactor::sleep(left).await;
         }
     }
 
@@ -200,6 +215,7 @@ impl Timers {
     }
 
     fn take(&self, records: &[u8], next: u64) -> Result<(), Interrupted> {
+        let now_ms = reactor::wall_ms();
         let mut parked = self.parked.borrow_mut();
         let mut rest = records;
         let mut taken = 0;
@@ -213,11 +229,12 @@ impl Timers {
             if withdraws.is_some() {
                 due_ms = timed::withdrawal_ends_ms(due_ms, self.precision_ms);
             }
-            let is_parked = parked.add(Timer {
+            let timer = Timer {
                 due_ms,
                 offset: view.queue_offset,
                 place: LogOffset(view.log_offset),
-            });
+            };
+            let is_parked = parked.add_read(timer, view.bytes, now_ms);
             if is_parked {
                 taken += 1;
                 if let Some(name) = withdraws {
@@ -227,7 +244,7 @@ impl Timers {
         }
         parked.set_next(next);
         self.progress.mark_changed();
-        self.gauges.taken(taken, reactor::wall_ms());
+        self.gauges.taken(taken, now_ms);
         Ok(())
     }
 

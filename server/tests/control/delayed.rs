@@ -1,11 +1,12 @@
 //! Delayed messages: at their time, not before, and once over a restart.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use protocol::Value;
 use protocol::code::{request, response};
-use protocol::record::parse_message_id;
+use protocol::record::{View, parse_message_id};
 use reactor::{File, OpenOptions, fs};
 
 use crate::cluster::{Cluster, STORE};
@@ -187,4 +188,31 @@ fn a_delayed_message_that_was_durable_survives_a_power_cut_right_after_its_deliv
             assert!(times >= 1, "lost, {after_ms} ms after its delivery");
         });
     }
+}
+
+#[test]
+fn messages_of_a_level_that_are_due_one_after_the_other_share_deliveries() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        for _ in 0..100 {
+            peer.send_on("t", "DELAY\u{1}1\u{2}", b"x").await;
+            reactor::sleep(Duration::from_micros(500)).await;
+        }
+        reactor::sleep(Duration::from_secs(2)).await;
+        let mut times = BTreeSet::new();
+        let mut count = 0;
+        while count < peer.max_offset("t", 0).await {
+            let answer = peer.pull("g", "t", count).await;
+            let mut rest = answer.body.as_slice();
+            while !rest.is_empty() {
+                let view = View::parse(rest).expect("a record");
+                rest = &rest[view.bytes.len()..];
+                times.insert(view.store_ms);
+                count += 1;
+            }
+        }
+        assert_eq!(count, 100);
+        assert!(times.len() <= 30, "delivered at {} times", times.len());
+    });
 }

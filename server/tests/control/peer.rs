@@ -234,19 +234,14 @@ impl Peer {
     }
 
     pub async fn send(&mut self, topic: &str, properties: &str, body: &[u8]) -> Heard {
-        let fields = [
-            ("producerGroup", Value::Str("p")),
-            ("topic", Value::Str(topic)),
-            ("defaultTopic", Value::Str("TBW102")),
-            ("defaultTopicQueueNums", Value::I32(4)),
-            ("queueId", Value::I32(0)),
-            ("sysFlag", Value::I32(0)),
-            ("bornTimestamp", Value::I64(1)),
-            ("flag", Value::I32(0)),
-            ("properties", Value::Str(properties)),
-            ("reconsumeTimes", Value::I32(0)),
-        ];
+        let fields = send_fields(topic, properties);
         self.ask(request::SEND_MESSAGE, &fields, body).await
+    }
+
+    /// The same, and nobody waits for the answer.
+    pub async fn send_on(&mut self, topic: &str, properties: &str, body: &[u8]) {
+        let fields = send_fields(topic, properties);
+        self.write_with(request::SEND_MESSAGE, &fields, body).await;
     }
 
     /// All there is from an offset of queue 0 on; does not wait for more.
@@ -294,6 +289,21 @@ impl Peer {
         ];
         self.ask(request::QUERY_CONSUMER_OFFSET, &fields, &[]).await
     }
+}
+
+fn send_fields<'a>(topic: &'a str, properties: &'a str) -> [(&'static str, Value<'a>); 10] {
+    [
+        ("producerGroup", Value::Str("p")),
+        ("topic", Value::Str(topic)),
+        ("defaultTopic", Value::Str("TBW102")),
+        ("defaultTopicQueueNums", Value::I32(4)),
+        ("queueId", Value::I32(0)),
+        ("sysFlag", Value::I32(0)),
+        ("bornTimestamp", Value::I64(1)),
+        ("flag", Value::I32(0)),
+        ("properties", Value::Str(properties)),
+        ("reconsumeTimes", Value::I32(0)),
+    ]
 }
 
 /// Of a consumer that subscribes to all of a topic.

@@ -1,6 +1,6 @@
 //! Messages that name their delivery time: never early, none lost, at most a moment late, and withdrawn if asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use protocol::code::{request, response};
@@ -448,5 +448,33 @@ fn a_stop_in_the_middle_of_a_start_lets_nothing_come_twice() {
         reactor::sleep(Duration::from_millis(HOURS_MS as u64)).await;
         let mut peer = Peer::connect().await;
         assert_eq!(peer.max_offset("t", 0).await, 1_502);
+    });
+}
+
+#[test]
+fn timers_that_are_due_one_after_the_other_share_deliveries_and_a_lone_one_is_not_put_off() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        let begin_ms = reactor::wall_ms() + 5_000;
+        for number in 0..100 {
+            let due_ms = begin_ms + number;
+            peer.send("t", &deliver_ms(due_ms), due_ms.to_string().as_bytes())
+                .await;
+        }
+        let lone_ms = begin_ms + 1_000;
+        let body = lone_ms.to_string();
+        peer.send("t", &deliver_ms(lone_ms), body.as_bytes()).await;
+        reactor::sleep(Duration::from_secs(7)).await;
+        let came = delivered(&mut peer, "t").await;
+        assert_eq!(came.len(), 101);
+        for (body, store_ms) in &came {
+            let due_ms: i64 = String::from_utf8_lossy(body).parse().expect("a time");
+            let late_max_ms = if due_ms == lone_ms { 1 } else { 3 };
+            let late_ms = store_ms - due_ms;
+            assert!((0..=late_max_ms).contains(&late_ms), "{late_ms} ms late");
+        }
+        let times: BTreeSet<i64> = came.iter().map(|(_, store_ms)| *store_ms).collect();
+        assert!(times.len() <= 60, "delivered at {} times", times.len());
     });
 }
