@@ -8,6 +8,7 @@
 //! ```
 
 mod asked;
+mod joining;
 mod lite;
 mod local_offsets;
 mod locks;
@@ -28,8 +29,9 @@ use std::time::Duration;
 use crate::caught::BoxFuture;
 use crate::received::Received;
 
+pub use self::joining::ConsumeFrom;
 pub use self::lite::{LitePullConsumer, LitePullConsumerBuilder};
-pub use self::options::{ConsumeFrom, PushConsumerBuilder};
+pub use self::options::PushConsumerBuilder;
 pub(crate) use self::pull::Pull;
 pub use self::pull_consumer::{PullConsumer, PullConsumerBuilder, PullStatus, Pulled};
 pub use self::push::PushConsumer;

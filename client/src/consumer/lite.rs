@@ -288,7 +288,7 @@ impl Shared {
         let session = &self.member.session;
         let connection = session.connect(queue, MASTER).await?;
         let limit = session.settings.call_limit;
-        offsets::start(&connection, self.options.from, queue, limit).await
+        offsets::start(&connection, self.options.joining.from, queue, limit).await
     }
 
     /// Reads a queue from an offset on; a reader that is there gives way.
@@ -401,8 +401,8 @@ async fn membership(shared: Arc<Shared>, mut asked: mpsc::Receiver<Asked>) {
     let every = |period| tokio::time::interval_at(Instant::now() + period, period);
     let mut routes = every(session.settings.route_interval);
     let mut heartbeats = every(session.settings.heartbeat_interval);
-    let mut commits = every(shared.options.commit_interval);
-    let mut rebalances = tokio::time::interval(shared.options.rebalance_interval);
+    let mut commits = every(shared.options.joining.commit_interval);
+    let mut rebalances = tokio::time::interval(shared.options.joining.rebalance_interval);
     loop {
         tokio::select! {
             _ = routes.tick() => session.routes.refresh_all(&session.connections).await,

@@ -9,7 +9,7 @@ use protocol::body::queue::MessageQueue;
 use protocol::code::{request, response};
 use protocol::names;
 
-use super::options::ConsumeFrom;
+use super::joining::ConsumeFrom;
 use crate::connection::{Connection, refusal};
 use crate::error::Result;
 use crate::lock::Mutex;

@@ -120,12 +120,12 @@ impl PushConsumer {
             mut settings,
         } = builder;
         check(&options)?;
-        let broadcasting = options.model == MessageModel::Broadcasting;
+        let broadcasting = options.joining.model == MessageModel::Broadcasting;
         if broadcasting && settings.instance_name.is_empty() {
             settings.instance_name = INSTANCE_DEFAULT.to_owned();
         }
-        let shown_group = options.group.clone();
-        options.group = settings.namespace.wrap(&options.group);
+        let shown_group = options.joining.group.clone();
+        options.joining.group = settings.namespace.wrap(&options.joining.group);
         let subscriptions = subscriptions(&options, &settings);
         let trace = Trace::start(&settings, &shown_group, trace::Kind::Consume).await?;
         let (session, asked) = Session::new(settings)?;
@@ -136,11 +136,11 @@ impl PushConsumer {
         let shared = Arc::new(Shared {
             member: Member {
                 session,
-                group: options.group.clone(),
-                model: options.model,
+                group: options.joining.group.clone(),
+                model: options.joining.model,
                 kind: ConsumeType::Passively,
-                from: options.from.on_the_wire(),
-                allocation: options.allocation,
+                from: options.joining.from.on_the_wire(),
+                allocation: options.joining.allocation,
                 subscriptions: Mutex::new(subscriptions),
             },
             permits: Arc::new(Semaphore::new(options.concurrency)),
@@ -245,14 +245,14 @@ impl Drop for PushConsumer {
 
 fn check(options: &Options) -> Result<()> {
     let illegal = |error: names::NameError| Error::Illegal(error.to_string());
-    names::validate_group(&options.group).map_err(illegal)?;
-    for (topic, filter) in &options.subscriptions {
+    names::validate_group(&options.joining.group).map_err(illegal)?;
+    for (topic, filter) in &options.joining.subscriptions {
         names::validate_topic(topic).map_err(illegal)?;
         if filter.is_sql() && names::is_retry_topic(topic) {
             return Err(Error::Illegal("a retry topic is not selected from".into()));
         }
     }
-    if options.subscriptions.is_empty() {
+    if options.joining.subscriptions.is_empty() {
         return Err(Error::Illegal("nothing is subscribed to".into()));
     }
     Ok(())
@@ -263,21 +263,21 @@ fn subscriptions(
     settings: &Settings,
 ) -> Vec<protocol::body::heartbeat::SubscriptionData> {
     let version_ms = now_ms();
-    let own = options
-        .subscriptions
-        .iter()
-        .map(|(topic, filter)| filter.subscription(&settings.namespace.wrap(topic), version_ms));
+    let own =
+        options.joining.subscriptions.iter().map(|(topic, filter)| {
+            filter.subscription(&settings.namespace.wrap(topic), version_ms)
+        });
     let mut all: Vec<_> = own.collect();
-    if options.model == MessageModel::Clustering {
-        let retries = names::retry_topic(&options.group);
+    if options.joining.model == MessageModel::Clustering {
+        let retries = names::retry_topic(&options.joining.group);
         all.push(Filter::all().subscription(&retries, version_ms));
     }
     all
 }
 
 fn open_local(options: &Options, session: &Session) -> Result<LocalOffsets> {
-    let folder = options.offsets_folder.as_deref();
-    LocalOffsets::open(folder, &session.client_id, &options.group)
+    let folder = options.joining.offsets_folder.as_deref();
+    LocalOffsets::open(folder, &session.client_id, &options.joining.group)
         .map_err(|error| Error::Illegal(format!("offsets of this machine: {error}")))
 }
 

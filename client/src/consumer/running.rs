@@ -71,7 +71,7 @@ fn properties(shared: &Shared) -> BTreeMap<String, String> {
         (property::TYPE, "CONSUME_PASSIVELY".to_owned()),
         (property::VERSION, "V5_4_0".to_owned()),
         (property::STARTED_MS, shared.started_ms.to_string()),
-        ("consumerGroup", options.group.clone()),
+        ("consumerGroup", options.joining.group.clone()),
         ("consumeThreadMax", threads),
         (
             "messageModel",
@@ -80,10 +80,10 @@ fn properties(shared: &Shared) -> BTreeMap<String, String> {
                 false => "CLUSTERING".to_owned(),
             },
         ),
-        ("pullBatchSize", options.pull_messages.to_string()),
+        ("pullBatchSize", options.joining.pull_messages.to_string()),
         (
             "pullThresholdForQueue",
-            options.queue_messages_max.to_string(),
+            options.joining.queue_messages_max.to_string(),
         ),
         ("maxReconsumeTimes", shared.reconsume_max().to_string()),
         (

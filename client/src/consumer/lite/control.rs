@@ -48,7 +48,7 @@ impl LitePullConsumer {
     /// [`Error::Illegal`] if topics are subscribed to, [`Error::NoRoute`] and the like if a queue's start cannot be found out.
     pub async fn assign(&self, queues: &[MessageQueue]) -> Result<()> {
         let shared = &self.shared;
-        if !shared.options.subscriptions.is_empty() {
+        if !shared.options.joining.subscriptions.is_empty() {
             return Err(Error::Illegal(
                 "topics are subscribed to: their queues are shared out".into(),
             ));

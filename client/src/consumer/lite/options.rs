@@ -1,7 +1,6 @@
 //! What a lite pull consumer is to be like: RocketMQ's settings with RocketMQ's defaults.
 
 use std::collections::{HashSet, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
@@ -11,12 +10,10 @@ use protocol::names;
 use tokio::sync::Notify;
 
 use super::{LitePullConsumer, Shared, membership};
+use crate::consumer::joining::{Joining, joining_settings};
 use crate::consumer::local_offsets::LocalOffsets;
 use crate::consumer::member::Member;
-use crate::consumer::options::{from, timestamp};
-use crate::consumer::{Allocation, ConsumeFrom};
 use crate::error::{Error, Result};
-use crate::filter::Filter;
 use crate::lock::Mutex;
 use crate::message_id::now_ms;
 use crate::session::Session;
@@ -25,26 +22,17 @@ use crate::settings::{Settings, interval, millis, parse, positive, shared_settin
 const MIB: usize = 1 << 20;
 
 pub(super) struct Options {
-    pub group: String,
-    pub subscriptions: Vec<(String, Filter)>,
-    pub model: MessageModel,
-    pub from: ConsumeFrom,
-    pub allocation: Allocation,
+    pub joining: Joining,
     pub auto_commit: bool,
-    pub commit_interval: Duration,
-    pub rebalance_interval: Duration,
     pub poll_messages: usize,
-    pub pull_messages: i32,
-    pub pull_pause: Duration,
     pub hold: Duration,
     pub held_limit: Duration,
-    pub queue_messages_max: usize,
     pub queue_bytes_max: usize,
     pub all_messages_max: usize,
-    pub offsets_folder: Option<PathBuf>,
 }
 
-/// What a consumer is to be like. Get one from [`LitePullConsumer::builder`].
+/// What a consumer is to be like. Get one from [`LitePullConsumer::builder`]. The queues of what it subscribes to are shared
+/// out in the group; without any, the application assigns queues: [`LitePullConsumer::assign`].
 pub struct LitePullConsumerBuilder {
     options: Options,
     settings: Settings,
@@ -54,61 +42,20 @@ impl LitePullConsumerBuilder {
     pub(super) fn new(group: String) -> LitePullConsumerBuilder {
         LitePullConsumerBuilder {
             options: Options {
-                group,
-                subscriptions: Vec::new(),
-                model: MessageModel::Clustering,
-                from: ConsumeFrom::Last,
-                allocation: Allocation::Averagely,
+                joining: Joining::new(group, 10),
                 auto_commit: true,
-                commit_interval: Duration::from_secs(5),
-                rebalance_interval: Duration::from_secs(20),
                 poll_messages: 10,
-                pull_messages: 10,
-                pull_pause: Duration::from_secs(1),
                 hold: Duration::from_secs(20),
                 held_limit: Duration::from_secs(30),
-                queue_messages_max: 1_000,
                 queue_bytes_max: 100 * MIB,
                 all_messages_max: 10_000,
-                offsets_folder: None,
             },
             settings: Settings::default(),
         }
     }
 
     shared_settings!();
-
-    /// A topic and what is wanted of it; its queues are shared out in the group. Without any, queues are assigned:
-    /// [`LitePullConsumer::assign`].
-    pub fn subscribe(
-        mut self,
-        topic: impl Into<String>,
-        filter: impl Into<Filter>,
-    ) -> LitePullConsumerBuilder {
-        let topic = topic.into();
-        self.options
-            .subscriptions
-            .retain(|(known, _)| *known != topic);
-        self.options.subscriptions.push((topic, filter.into()));
-        self
-    }
-
-    /// `messageModel`: every member gets every message, and keeps how far it is in a file of this machine.
-    pub fn broadcasting(mut self) -> LitePullConsumerBuilder {
-        self.options.model = MessageModel::Broadcasting;
-        self
-    }
-
-    /// `consumeFromWhere`: where a group begins that has no offset yet; with what comes from now on unless said otherwise.
-    pub fn consume_from(mut self, from: ConsumeFrom) -> LitePullConsumerBuilder {
-        self.options.from = from;
-        self
-    }
-
-    /// Begin at the first message where the group has no offset yet.
-    pub fn from_first(self) -> LitePullConsumerBuilder {
-        self.consume_from(ConsumeFrom::First)
-    }
+    joining_settings!();
 
     /// `autoCommit`: brokers are told by themselves how far the application is; on unless said otherwise.
     pub fn auto_commit(mut self, on: bool) -> LitePullConsumerBuilder {
@@ -119,14 +66,8 @@ impl LitePullConsumerBuilder {
     /// `pullBatchSize`: messages of one pull and at most of one poll; 10 unless said otherwise, 1 to 1,024.
     pub fn pull_messages(mut self, messages: u16) -> LitePullConsumerBuilder {
         let messages = messages.clamp(1, 1_024);
-        self.options.pull_messages = i32::from(messages);
+        self.options.joining.pull_messages = i32::from(messages);
         self.options.poll_messages = usize::from(messages);
-        self
-    }
-
-    /// Where broadcasting offsets are kept; `~/.rocketmq_offsets` unless said otherwise.
-    pub fn offsets_folder(mut self, folder: impl Into<PathBuf>) -> LitePullConsumerBuilder {
-        self.options.offsets_folder = Some(folder.into());
         self
     }
 
@@ -137,24 +78,22 @@ impl LitePullConsumerBuilder {
     pub fn set(mut self, name: &str, value: &str) -> Result<LitePullConsumerBuilder> {
         let options = &mut self.options;
         match name {
-            "consumerGroup" => options.group = value.to_owned(),
-            "consumeFromWhere" => options.from = from(name, value)?,
-            "consumeTimestamp" => options.from = ConsumeFrom::Timestamp(timestamp(name, value)?),
             "autoCommit" => options.auto_commit = parse(name, value)?,
-            "autoCommitIntervalMillis" => options.commit_interval = interval(name, value)?,
+            "autoCommitIntervalMillis" => {
+                options.joining.commit_interval = interval(name, value)?;
+            }
             "topicMetadataCheckIntervalMillis" => {
-                options.rebalance_interval = interval(name, value)?;
+                options.joining.rebalance_interval = interval(name, value)?;
             }
             "pullBatchSize" => {
                 let messages = positive(name, value)?.min(1_024);
                 self = self.pull_messages(messages as u16);
             }
-            "pullTimeDelayMillsWhenException" => options.pull_pause = millis(name, value)?,
             "brokerSuspendMaxTimeMillis" => options.hold = millis(name, value)?,
             "consumerTimeoutMillisWhenSuspend" => options.held_limit = millis(name, value)?,
-            "pullThresholdForQueue" => options.queue_messages_max = positive(name, value)?,
             "pullThresholdSizeForQueue" => options.queue_bytes_max = positive(name, value)? * MIB,
             "pullThresholdForAll" => options.all_messages_max = positive(name, value)?,
+            _ if options.joining.set(name, value)? => {}
             _ if self.settings.set(name, value)? => {}
             _ => return Err(unknown(name)),
         }
@@ -168,17 +107,17 @@ impl LitePullConsumerBuilder {
     /// the broker does not understand.
     pub async fn start(mut self) -> Result<LitePullConsumer> {
         let illegal = |error: names::NameError| Error::Illegal(error.to_string());
-        names::validate_group(&self.options.group).map_err(illegal)?;
-        for (topic, _) in &self.options.subscriptions {
+        names::validate_group(&self.options.joining.group).map_err(illegal)?;
+        for (topic, _) in &self.options.joining.subscriptions {
             names::validate_topic(topic).map_err(illegal)?;
         }
-        let broadcasting = self.options.model == MessageModel::Broadcasting;
+        let broadcasting = self.options.joining.model == MessageModel::Broadcasting;
         if broadcasting && self.settings.instance_name.is_empty() {
             self.settings.instance_name = "DEFAULT".to_owned();
         }
         let namespace = self.settings.namespace.clone();
-        self.options.group = namespace.wrap(&self.options.group);
-        let own = self.options.subscriptions.iter();
+        self.options.joining.group = namespace.wrap(&self.options.joining.group);
+        let own = self.options.joining.subscriptions.iter();
         let subscriptions: Vec<_> = own
             .map(|(topic, filter)| filter.subscription(&namespace.wrap(topic), now_ms()))
             .collect();
@@ -190,11 +129,11 @@ impl LitePullConsumerBuilder {
         let shared = Arc::new(Shared {
             member: Member {
                 session,
-                group: self.options.group.clone(),
-                model: self.options.model,
+                group: self.options.joining.group.clone(),
+                model: self.options.joining.model,
                 kind: ConsumeType::Actively,
-                from: self.options.from.on_the_wire(),
-                allocation: self.options.allocation,
+                from: self.options.joining.from.on_the_wire(),
+                allocation: self.options.joining.allocation,
                 subscriptions: Mutex::new(subscriptions),
             },
             options: self.options,
@@ -219,8 +158,8 @@ impl LitePullConsumerBuilder {
 }
 
 fn open_local(options: &Options, session: &Session) -> Result<LocalOffsets> {
-    let folder = options.offsets_folder.as_deref();
-    LocalOffsets::open(folder, &session.client_id, &options.group)
+    let folder = options.joining.offsets_folder.as_deref();
+    LocalOffsets::open(folder, &session.client_id, &options.joining.group)
         .map_err(|error| Error::Illegal(format!("offsets of this machine: {error}")))
 }
 
@@ -232,7 +171,10 @@ mod tests {
     fn rocketmqs_names_and_defaults_are_known() {
         let builder = LitePullConsumerBuilder::new("g".into());
         assert_eq!(
-            (builder.options.pull_messages, builder.options.auto_commit),
+            (
+                builder.options.joining.pull_messages,
+                builder.options.auto_commit
+            ),
             (10, true)
         );
         let all = [
@@ -245,7 +187,10 @@ mod tests {
             .into_iter()
             .try_fold(builder, |builder, (name, value)| builder.set(name, value));
         let options = set.expect("known").options;
-        assert_eq!((options.pull_messages, options.poll_messages), (32, 32));
+        assert_eq!(
+            (options.joining.pull_messages, options.poll_messages),
+            (32, 32)
+        );
         assert!(!options.auto_commit && options.all_messages_max == 500);
         assert!(
             LitePullConsumerBuilder::new("g".into())

@@ -28,7 +28,7 @@ impl Puller {
             if let Err(error) = self.pull().await {
                 tracing::debug!(queue = ?self.cursor.queue, %error, "pulling again");
                 self.replica = MASTER;
-                tokio::time::sleep(self.shared.options.pull_pause).await;
+                tokio::time::sleep(self.shared.options.joining.pull_pause).await;
             }
         }
     }
@@ -40,7 +40,7 @@ impl Puller {
             let handed_out = self.shared.handed_out.notified();
             let waiting = self.cursor.waiting.load(Ordering::SeqCst);
             let bytes = self.cursor.waiting_bytes.load(Ordering::SeqCst);
-            if waiting >= options.queue_messages_max || bytes >= options.queue_bytes_max {
+            if waiting >= options.joining.queue_messages_max || bytes >= options.queue_bytes_max {
                 self.cursor.less.notified().await;
                 continue;
             }
@@ -62,7 +62,7 @@ impl Puller {
             queue,
             subscription: &self.subscription,
             offset: self.offset,
-            messages_max: options.pull_messages,
+            messages_max: options.joining.pull_messages,
             commit: None,
             hold: Some(options.hold),
             lite: true,

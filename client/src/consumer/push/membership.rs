@@ -19,9 +19,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut asked: mpsc::Receiver<Asked>) {
     let every = |period| tokio::time::interval_at(Instant::now() + period, period);
     let mut routes = every(session.settings.route_interval);
     let mut heartbeats = every(session.settings.heartbeat_interval);
-    let mut commits = every(shared.options.commit_interval);
+    let mut commits = every(shared.options.joining.commit_interval);
     let mut locks = every(RENEW_INTERVAL);
-    let mut rebalances = tokio::time::interval(shared.options.rebalance_interval);
+    let mut rebalances = tokio::time::interval(shared.options.joining.rebalance_interval);
     let mut again: Option<Instant> = None;
     loop {
         let settled = tokio::select! {

@@ -56,7 +56,7 @@ impl Puller {
                 Err(error) => {
                     tracing::debug!(queue = ?self.queue, %error, "pulling again");
                     self.replica = MASTER;
-                    tokio::time::sleep(self.shared.options.pull_pause).await;
+                    tokio::time::sleep(self.shared.options.joining.pull_pause).await;
                     continue;
                 }
             }
@@ -79,7 +79,7 @@ impl Puller {
             queue: &self.queue,
             subscription: &self.subscription,
             offset: self.offset,
-            messages_max: shared.options.pull_messages,
+            messages_max: shared.options.joining.pull_messages,
             commit: told.then_some(done),
             hold: Some(HOLD),
             lite: false,

@@ -220,7 +220,7 @@ impl Shared {
         Limits {
             messages: options
                 .topic_messages_max
-                .map_or(options.queue_messages_max, part),
+                .map_or(options.joining.queue_messages_max, part),
             bytes: mib * MIB,
             span: match self.listener.is_orderly() {
                 true => i64::MAX,
@@ -278,7 +278,7 @@ impl Shared {
         }
         let connection = self.member.session.connect(queue, MASTER).await?;
         let limit = self.member.session.settings.call_limit;
-        offsets::start(&connection, self.options.from, queue, limit).await
+        offsets::start(&connection, self.options.joining.from, queue, limit).await
     }
 
     /// How far the group has come in a queue, as it has told.
