@@ -6,10 +6,13 @@ mod fake;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fake::Broker;
 use orbitmq_client::{Consumed, Message, Producer, PushConsumer, PushConsumerBuilder, Received};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -260,11 +263,13 @@ async fn shutdown_waits_for_the_listener_and_commits_what_it_did() {
     broker.make_topic("t", 1);
     send(&broker, "t", numbered(0..1)).await;
     let (started, mut begun) = unbounded_channel();
+    let goes_on = Arc::new(Notify::new());
+    let may_go_on = Arc::clone(&goes_on);
     let listener = move |_| {
-        let started = started.clone();
+        let (started, may_go_on) = (started.clone(), Arc::clone(&may_go_on));
         async move {
             let _ = started.send(());
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            may_go_on.notified().await;
             Consumed::Done
         }
     };
@@ -273,7 +278,11 @@ async fn shutdown_waits_for_the_listener_and_commits_what_it_did() {
         .subscribe("t", "*");
     let consumer = builder.start(listener).await.expect("started");
     in_time(begun.recv()).await.expect("called");
-    in_time(consumer.shutdown()).await;
+    let mut shutdown = pin!(consumer.shutdown());
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut shutdown).await;
+    assert!(early.is_err(), "the listener works");
+    goes_on.notify_one();
+    in_time(shutdown).await;
     let key = ("g".to_owned(), "t".to_owned(), 0);
     assert_eq!(broker.state().offsets.get(&key), Some(&1));
 }

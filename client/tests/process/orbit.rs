@@ -99,6 +99,20 @@ impl Orbit {
         }
     }
 
+    /// A group's offsets in the queues of a topic, as the broker has saved them.
+    #[allow(dead_code, reason = "not every test asks")]
+    pub fn saved_offsets(&self, topic: &str, group: &str) -> Vec<i64> {
+        let file = self.folder.path().join("store/config/consumerOffset.json");
+        let saved = std::fs::read(file).unwrap_or_default();
+        let saved: serde_json::Value = protocol::json::from_slice(&saved).unwrap_or_default();
+        let queues = &saved["offsetTable"][format!("{topic}@{group}")];
+        let offsets = queues
+            .as_object()
+            .into_iter()
+            .flat_map(|queues| queues.values());
+        offsets.filter_map(serde_json::Value::as_i64).collect()
+    }
+
     /// Ends the process, at once or as an operator would, and starts it again on its store.
     #[allow(dead_code, reason = "not every test restarts a broker")]
     pub async fn restart(&mut self, kill: bool) {

@@ -1,7 +1,5 @@
 //! Queries, traces, resets, and what an operator asks a consumer.
 
-use std::time::Duration;
-
 use orbitmq_client::admin::Target;
 use orbitmq_client::{Error, Message};
 
@@ -107,9 +105,7 @@ pub async fn reset_offset(env: Env) {
     let inbox = Inbox::default();
     let consumer = env.collector(&group, &topic, "*", &inbox).await;
     send_many(&producer, &topic, None, "old", 10).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let middle = now_ms();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let middle = env.time_between(&topic).await;
     let young = send_many(&producer, &topic, None, "young", 10).await;
     inbox.count(20, 20).await;
     consumer.commit().await;

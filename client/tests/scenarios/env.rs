@@ -41,6 +41,21 @@ where
     assert!(waited.is_ok(), "not within {seconds} s: {what}");
 }
 
+/// Waits for what should not happen; fails as soon as it does.
+pub async fn never<F, Fut>(what: &str, within: Duration, mut met: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let waiting = async {
+        while !met().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(within, waiting).await;
+    assert!(waited.is_err(), "{what}");
+}
+
 pub fn text(message: &Received) -> String {
     String::from_utf8_lossy(&message.body).into_owned()
 }
@@ -120,6 +135,15 @@ impl Env {
         LitePullConsumer::builder(group)
             .name_server(&self.name_server)
             .from_first()
+    }
+
+    /// A time that is after everything in the topic, and before everything that is sent from now on.
+    pub async fn time_between(&self, topic: &str) -> i64 {
+        let stored = self.read_all(topic).await;
+        let last = stored.iter().map(|message| message.stored_ms).max();
+        let between = last.expect("something is there") + 1;
+        until("the next millisecond", 5, async || now_ms() > between).await;
+        between
     }
 
     /// Messages in all queues of a topic.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use orbitmq_client::{Consumed, Ordered, Received};
 
-use crate::env::{text, until};
+use crate::env::{never, text, until};
 
 #[derive(Clone, Default)]
 pub struct Inbox(Arc<Mutex<Vec<(Received, Instant)>>>);
@@ -66,11 +66,18 @@ impl Inbox {
         until(&what, seconds, met).await;
     }
 
+    /// Nothing else comes: it might still be on its way.
+    pub async fn stays_at(&self, count: usize, within: Duration) {
+        let what = format!("more than {count} messages");
+        never(&what, within, async || self.len() > count).await;
+        assert_eq!(self.len(), count, "{:?}", self.bodies());
+    }
+
     /// Exactly these bodies, in any order, each once.
     pub async fn expect(&self, bodies: &[String], seconds: u64) {
         self.count(bodies.len(), seconds).await;
-        // What should not come might still be on its way.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.stays_at(bodies.len(), Duration::from_millis(200))
+            .await;
         let (mut expected, mut got) = (bodies.to_vec(), self.bodies());
         expected.sort();
         got.sort();

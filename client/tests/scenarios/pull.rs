@@ -43,11 +43,10 @@ pub async fn long_polling(env: Env) {
     let producer = env.producer().await;
     let queue = producer.queues(&topic).await.expect("a route").remove(0);
     let puller = env.puller(&env.group()).await;
-    let held = tokio::spawn(async move { puller.pull_or_wait(&queue, "*", 0, 32).await });
-    // Long enough for the pull to be parked.
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    let mut held = tokio::spawn(async move { puller.pull_or_wait(&queue, "*", 0, 32).await });
+    let answered = tokio::time::timeout(Duration::from_millis(700), &mut held).await;
     assert!(
-        !held.is_finished(),
+        answered.is_err(),
         "a pull that finds nothing waits at the broker"
     );
     let sent = Instant::now();
@@ -104,9 +103,7 @@ pub async fn search_offset(env: Env) {
     let producer = env.producer().await;
     let start = now_ms();
     send_many(&producer, &topic, None, "m", 10).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let middle = now_ms();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let middle = env.time_between(&topic).await;
     send_many(&producer, &topic, None, "n", 10).await;
     let queue = producer.queues(&topic).await.expect("a route").remove(0);
     let puller = env.puller(&env.group()).await;
@@ -170,9 +167,7 @@ pub async fn lite_assign(env: Env) {
     let topic = env.topic(1).await;
     let producer = env.producer().await;
     send_many(&producer, &topic, None, "m", 10).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let middle = now_ms();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let middle = env.time_between(&topic).await;
     send_many(&producer, &topic, None, "n", 10).await;
     let consumer = env.lite(&env.group()).start().await.expect("started");
     let queues = consumer.queues(&topic).await.expect("a route");

@@ -1,7 +1,5 @@
 //! The broker goes away and comes back; on a broker of its own.
 
-use std::time::Duration;
-
 use orbitmq_client::Message;
 
 use crate::env::{Env, send_many, until};
@@ -45,14 +43,20 @@ async fn restart(shared: Env, kill: bool) {
     let later = Message::new(&delayed_topic, "delayed").delay_level(3);
     producer.send(later).await.expect("stored");
     let living = Inbox::default();
-    let survivor = env.collector(&env.group(), &topic, "*", &living).await;
+    let living_group = env.group();
+    let survivor = env.collector(&living_group, &topic, "*", &living).await;
     living.count(30, 20).await;
     let delayed = Inbox::default();
     let waiting = env
         .collector(&env.group(), &delayed_topic, "*", &delayed)
         .await;
-    // An asynchronous flush, and one of offsets, have passed.
-    tokio::time::sleep(Duration::from_millis(5_500)).await;
+    // What a kill may take is in memory no more.
+    until("saved offsets", 30, async || {
+        [(&group, 20), (&living_group, 30)]
+            .iter()
+            .all(|(group, count)| orbit.saved_offsets(&topic, group).iter().sum::<i64>() == *count)
+    })
+    .await;
 
     orbit.restart(kill).await;
 
