@@ -10,6 +10,7 @@ mod store {
     pub mod imported;
     pub mod index_memory;
     pub mod keys;
+    pub mod piled_up;
     pub mod reclaim;
     pub mod sifted;
     pub mod support;
