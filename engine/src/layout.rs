@@ -30,15 +30,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Length of a segment's name: a log offset with leading zeros, as RocketMQ writes it.
 pub const SEGMENT_NAME_DIGITS: usize = 20;
 const COMPANIONS: &str = "orbit";
-const ROCKETMQS_OWN: [&str; 7] = [
+const ROCKETMQS_OWN: [&str; 6] = [
     "consumequeue",
     "consumequeue_ext",
     "batchconsumequeue",
     "index",
     "checkpoint",
     "timerwheel",
-    "timerlog",
 ];
+/// RocketMQ's as well, or made for it at the last stop.
+const TIMER_LOG: &str = "timerlog";
 const INDEX_SUFFIX: &str = ".index";
 const PART_SUFFIX: &str = ".part";
 /// Files with this ending are unfinished; opening the store removes them.
@@ -206,6 +207,11 @@ impl Layout {
     /// Where the log is damaged; see `recovery::damage`.
     pub fn damaged(&self) -> PathBuf {
         self.companions().join("damaged")
+    }
+
+    /// Derived as well; being there it does not say whose the log is.
+    pub fn timer_log(&self) -> PathBuf {
+        self.root.join(TIMER_LOG)
     }
 
     /// What RocketMQ derives from the log, and makes again when it is gone.

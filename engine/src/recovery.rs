@@ -343,7 +343,7 @@ pub async fn adopt(
         let until = recovered.rocketmqs_until.0;
         files::write_origin(layout, until).map_err(OpenError::io(origin))?;
     }
-    move_aside(layout).map_err(OpenError::io(layout.aside()))
+    move_aside(layout, recovered.rocketmqs).map_err(OpenError::io(layout.aside()))
 }
 
 /// Brings the companions up to the end of the log, which is made durable first.
@@ -374,11 +374,13 @@ async fn cover(
     Ok(())
 }
 
-/// Moves what RocketMQ derived from the log out of its way: were it left, RocketMQ would believe it later.
-fn move_aside(layout: &Layout) -> io::Result<()> {
+/// Moves what RocketMQ derived from the log out of its way: were it left, RocketMQ would believe it later. A timer log that
+/// was not RocketMQ's is the broker's business.
+fn move_aside(layout: &Layout, rocketmqs: bool) -> io::Result<()> {
     let aside = layout.aside();
     let mut moved = false;
-    for path in layout.rocketmqs_own() {
+    let timer_log = rocketmqs.then(|| layout.timer_log());
+    for path in timer_log.into_iter().chain(layout.rocketmqs_own()) {
         if !fs::exists(&path) {
             continue;
         }

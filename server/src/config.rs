@@ -172,6 +172,12 @@ pub struct Settings {
     pub timer_delay_max_ms: i64,
     /// How wide a slot of RocketMQ's timer wheel is.
     pub timer_precision_ms: i64,
+    /// For how many slots RocketMQ parks a message at once.
+    pub timer_roll_slots: i64,
+    /// How long a file of RocketMQ's timer log is.
+    pub timer_log_file_bytes: u64,
+    /// A withdrawal names the topic, too.
+    pub withdrawal_names_topic: bool,
     pub recall: bool,
     pub recall_when_not_writable: bool,
 
@@ -408,6 +414,9 @@ impl Settings {
             timers: v.bool("timerWheelEnable")?,
             timer_delay_max_ms: v.number::<i64>("timerMaxDelaySec")? * 1_000,
             timer_precision_ms: v.number("timerPrecisionMs")?,
+            timer_roll_slots: v.number("timerRollWindowSlot")?,
+            timer_log_file_bytes: v.number("mappedFileSizeTimerLog")?,
+            withdrawal_names_topic: v.bool("appendTopicForTimerDeleteKey")?,
             recall: v.bool("recallMessageEnable")?,
             recall_when_not_writable: v.bool("allowRecallWhenBrokerNotWriteable")?,
             shards: Some(v.number("shards")?).filter(|&shards| shards > 0),

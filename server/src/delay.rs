@@ -8,15 +8,18 @@
 mod checkpoint;
 mod due;
 mod gauges;
+mod handover;
 mod owed;
 mod parked;
 mod pending;
 mod progress;
 pub(crate) mod reading;
+mod rolled;
 mod theirs;
 pub(crate) mod timed;
 mod timer;
 mod turn;
+mod wheel_log;
 pub(crate) mod wish;
 
 use std::cell::Cell;
@@ -30,18 +33,19 @@ use protocol::names::SCHEDULE_TOPIC;
 use protocol::record::{RecordError, View};
 use reactor::{Instant, Notify, Task};
 
-pub use checkpoint::{TIMERS, write as write_timers};
+pub use checkpoint::{TIMERS, read as read_timers, write as write_timers};
 pub use gauges::{Gauges, TIMERS_MAX};
+pub use handover::{LaidOut, end as hand_back};
 pub use progress::{Progress, Saved};
 
 use crate::internal::{Appended, Appender, NotAppended};
 use crate::shard::Shard;
 use owed::{Movable, Mover};
 use reading::At;
-use theirs::Theirs;
-pub use theirs::hand_back;
+pub use theirs::{Theirs, slot_ms};
 use timer::Timers;
 use turn::Turn;
+pub use wheel_log::Wheel;
 
 /// An idle level looks again this often, for nothing: it is woken by the append.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(600);
@@ -85,12 +89,15 @@ impl Delay {
         let gate = Rc::new(StopGate::default());
         let store = &shard.shared.store;
         let settings = shard.shared.settings.load();
+        let timers_path = settings.store_root.join("orbit").join(TIMERS);
+        let saved = checkpoint::read(&timers_path)?;
         let theirs = Theirs::read(
             &settings.store_root.join("config"),
+            saved.as_ref(),
             store.rocketmqs_until(),
             settings.timer_precision_ms,
         )?;
-        let saved = checkpoint::read(&settings.store_root.join("orbit").join(TIMERS))?;
+        let saved = handover::begin(&settings.store_root, &timers_path, saved, &theirs)?;
         let timers = Timers::new(shard, progress, &gate, theirs, saved);
         progress.include(&timers);
         let mut mover = Mover {

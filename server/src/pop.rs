@@ -27,14 +27,15 @@ pub mod serve;
 pub mod start;
 pub mod table;
 pub mod take;
+mod takeover;
 pub mod wanted;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use engine::Store;
+use engine::{LogOffset, Store};
 
 use crate::coordinator::Coordinator;
 use crate::handlers::pull::ColdReads;
@@ -67,6 +68,8 @@ pub struct Pop {
     pub cold_reads: ColdReads,
     /// Where waiting for appends is done.
     shard: OnceCell<Rc<Shard>>,
+    /// Where in the log begins what a stop has left for RocketMQ.
+    handed_from: Cell<LogOffset>,
 }
 
 /// How far a group is in a queue.
@@ -90,7 +93,13 @@ impl Pop {
             moved: Moved::default(),
             cold_reads: ColdReads::of_shard(),
             shard: OnceCell::new(),
+            handed_from: Cell::new(LogOffset(u64::MAX)),
         }
+    }
+
+    /// What lies there in the timers' topic is for RocketMQ; nothing before the stop.
+    pub fn handed_from(&self) -> LogOffset {
+        self.handed_from.get()
     }
 
     /// Takes a change over and lets it be written.
@@ -199,7 +208,7 @@ impl Pop {
         }
         adopt(&mut table, coordinator, replayed.is_whole);
         *self.table.borrow_mut() = table;
-        handback::take_over(coordinator, replayed.is_whole).await
+        takeover::take_over(coordinator, replayed.is_whole).await
     }
 
     /// Starts the tasks. `shard` lives on this core.
@@ -233,6 +242,7 @@ impl Pop {
     pub async fn stop(&self, coordinator: &Rc<Coordinator>) {
         self.journal.idle().await;
         self.tell(coordinator);
+        self.handed_from.set(coordinator.shared.store.written());
         handback::give(coordinator).await;
     }
 }

@@ -18,7 +18,7 @@ use reactor::{Notify, fs};
 
 use super::orphans::{self, Deleted};
 use super::{Coordinator, Tables, state};
-use crate::delay::{Saved, TIMERS, hand_back, write_timers};
+use crate::delay::{LaidOut, Saved, TIMERS, Wheel, hand_back, write_timers};
 use crate::groups::Forbidden;
 use crate::messages::{GroupTable, TopicTable};
 use crate::offsets;
@@ -255,32 +255,52 @@ async fn save_delay(coordinator: &Coordinator, newest: bool) {
 pub(super) async fn delay_at_last(coordinator: &Coordinator) {
     coordinator.unsaved.begin().await;
     let held = coordinator.delay_held.held.take().map(|(saved, _)| saved);
+    // Whatever was saved before: RocketMQ may have the store next.
+    coordinator.delay.mark_changed();
     let newest = coordinator.delay.take_changed(reactor::wall_ms());
-    if let Some(mut saved) = newest {
-        saved.timers = saved.timers.or(held.and_then(|held| held.timers));
-        hand_timers_back(coordinator, &saved).await;
-        write_delay(coordinator, saved).await;
-    } else if let Some(saved) = held {
-        hand_timers_back(coordinator, &saved).await;
-        write_delay(coordinator, saved).await;
+    let mut saved = newest.expect("marked above");
+    saved.timers = saved.timers.or(held.and_then(|held| held.timers));
+    let laid_out = lay_out_timers(coordinator, &mut saved).await;
+    let is_saved = write_delay(coordinator, saved).await;
+    if let (true, Some(laid_out)) = (is_saved, laid_out) {
+        let root = coordinator.settings().store_root.clone();
+        let written = reactor::offload("hand timers back", move || hand_back(&root, laid_out));
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "RocketMQ would deliver again what was delivered");
+        }
     }
     coordinator.unsaved.end();
 }
 
 /// For a RocketMQ that has the store next.
-async fn hand_timers_back(coordinator: &Coordinator, saved: &Saved) {
-    let Some(timers) = saved.timers.as_ref().filter(|timers| timers.next > 0) else {
-        return;
+async fn lay_out_timers(coordinator: &Coordinator, saved: &mut Saved) -> Option<LaidOut> {
+    let checkpoint = saved.timers.as_mut()?;
+    let timers = coordinator.delay.timers()?;
+    let settings = coordinator.settings();
+    let wheel = Wheel {
+        precision_ms: settings.timer_precision_ms,
+        roll_slots: settings.timer_roll_slots,
+        file_bytes: settings.timer_log_file_bytes,
     };
-    let (first, done_ms) = (timers.first, timers.done_ms);
-    let dir = coordinator.config_dir.clone();
-    let written = reactor::offload("hand timers back", move || hand_back(&dir, first, done_ms));
-    if let Err(error) = written.await {
-        tracing::warn!(%error, "RocketMQ would not know which timers are delivered");
+    let popped_from = coordinator.pop.handed_from();
+    match timers
+        .lay_out(&settings.store_root, wheel, popped_from)
+        .await
+    {
+        Ok(None) => None,
+        Ok(Some(laid_out)) => {
+            checkpoint.laid_out = true;
+            Some(laid_out)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "RocketMQ would deliver again what was delivered");
+            None
+        }
     }
 }
 
-async fn write_delay(coordinator: &Coordinator, saved: Saved) {
+/// False if it is to be tried again.
+async fn write_delay(coordinator: &Coordinator, saved: Saved) -> bool {
     let path = coordinator.config_dir.join(state::DELAY_OFFSETS);
     let timers_path = coordinator.deleted.path.with_file_name(TIMERS);
     let written = reactor::offload("save delay offsets", move || {
@@ -294,6 +314,7 @@ async fn write_delay(coordinator: &Coordinator, saved: Saved) {
     if written.is_err() {
         coordinator.delay.mark_changed();
     }
+    written.is_ok()
 }
 
 pub fn topic_table(table: &TopicTable, version: DataVersion) -> TopicConfigTable {

@@ -2,16 +2,19 @@
 //!
 //! They are delivered in that order. So of all that lies in front of `next` in their queue everything is done up to one
 //! point in time, but for the few that came when their time was over already, which are named. Saved as
-//! `orbit/timers.json`, never ahead of the log: what was delivered before it was saved is not delivered again.
+//! `orbit/timers.json`, never ahead of the log: what was delivered before it was saved is not delivered again. Right after
+//! RocketMQ had the store it also holds what RocketMQ's own checkpoint said, until all of the queue has been looked at.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
+use engine::LogOffset;
 use reactor::fs;
 use serde::{Deserialize, Serialize};
 
-use super::pending::Key;
+use super::pending::{Key, Timer};
+use super::theirs::Inherited;
 
 pub const TIMERS: &str = "timers.json";
 /// More timers that came late are a moment's business: it is tried again soon.
@@ -35,6 +38,17 @@ pub struct Checkpoint {
     /// Those of them that are still parked and withdraw others. None: not known, or too many.
     #[serde(default)]
     pub withdrawals: Option<BTreeSet<u64>>,
+    /// What lies behind is not among the offsets meant here: the queue may have begun anew under RocketMQ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_end: Option<u64>,
+    /// How far the log was RocketMQ's when this was saved.
+    #[serde(default)]
+    pub rocketmqs_until: u64,
+    /// A clean stop has laid out what is parked as RocketMQ does.
+    #[serde(default)]
+    pub laid_out: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited: Option<Inherited>,
 }
 
 impl Checkpoint {
@@ -42,8 +56,10 @@ impl Checkpoint {
         (self.done_ms, self.done_offset)
     }
 
-    pub fn is_done(&self, key: Key) -> bool {
-        key.1 < self.next && key <= self.done() && !self.late.contains(&key.1)
+    pub fn is_done(&self, timer: &Timer) -> bool {
+        let key = timer.key();
+        let is_meant = self.log_end.is_none_or(|end| timer.place < LogOffset(end));
+        is_meant && key.1 < self.next && key <= self.done() && !self.late.contains(&key.1)
     }
 
     /// A queue that a power cut has made shorter: what comes behind its end now is new.
@@ -96,16 +112,27 @@ mod tests {
             done_offset: 5,
             late: BTreeSet::from([3]),
             withdrawals: Some(BTreeSet::from([4, 6])),
+            ..Checkpoint::default()
+        };
+        let timer = |(due_ms, offset)| Timer {
+            due_ms,
+            offset,
+            place: LogOffset(offset * 100),
         };
         let done = |checkpoint: &Checkpoint| {
             [(999, 9), (1_000, 5), (1_000, 6), (500, 3), (500, 10)]
-                .map(|key| checkpoint.is_done(key))
+                .map(|key| checkpoint.is_done(&timer(key)))
         };
         assert_eq!(done(&checkpoint), [true, true, false, false, false]);
+        // RocketMQ gave the offsets from 5 on to others.
+        checkpoint.log_end = Some(500);
+        assert_eq!(done(&checkpoint), [false; 5]);
+        assert!(checkpoint.is_done(&timer((500, 4))));
+        checkpoint.log_end = None;
         // The offsets 5 to 9 were lost, and are given to others.
         checkpoint.end_at(5);
         assert_eq!(done(&checkpoint), [false; 5]);
-        assert!(checkpoint.is_done((500, 4)));
+        assert!(checkpoint.is_done(&timer((500, 4))));
         assert_eq!(checkpoint.withdrawals, Some(BTreeSet::from([4])));
     }
 
@@ -117,6 +144,8 @@ mod tests {
         let checkpoint = Checkpoint {
             next: 7,
             late: BTreeSet::from([1, 2]),
+            log_end: Some(9),
+            inherited: Some(Inherited::default()),
             ..Checkpoint::default()
         };
         write(&path, &checkpoint).expect("written");

@@ -128,7 +128,9 @@ impl Mover {
                     return Ok(None);
                 };
                 bytes += view.bytes.len() as u64;
-                appender.add(&target, 0, &timed::draft(&view, &Cow::Owned(properties)));
+                let draft_properties = Cow::Owned(properties);
+                let draft = timed::draft(&view, &draft_properties);
+                appender.add(&target, timed::tag_hash(&view), &draft);
                 added.push(next);
             }
             if rest.is_empty() && !is_above {

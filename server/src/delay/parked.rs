@@ -45,6 +45,8 @@ pub struct Parked {
     done: Key,
     /// As of the last run, until all of that has been looked at.
     restored: Checkpoint,
+    /// What lies in front was RocketMQ's business, and has to be looked at before it can be summed up.
+    settled_from: u64,
 }
 
 #[derive(Debug)]
@@ -119,9 +121,15 @@ impl Parked {
         self.pending.len() + self.ready.len() + self.moving.len()
     }
 
+    /// RocketMQ had the store since: of what lies in front of this offset it has delivered what was due before this time.
+    pub fn go_on_behind(&mut self, delivered_ms: i64, offset: u64) {
+        self.done = self.done.max((delivered_ms, u64::MAX));
+        self.settled_from = offset;
+    }
+
     /// A timer that was found in the queue. Says whether it is parked now.
     pub fn add(&mut self, timer: Timer) -> bool {
-        let is_new = !self.restored.is_done(timer.key());
+        let is_new = !self.restored.is_done(&timer);
         if is_new {
             self.pending.add(timer);
         }
@@ -134,7 +142,7 @@ impl Parked {
         if !is_soon || !self.has_room() {
             return self.add(timer);
         }
-        let is_new = !self.restored.is_done(timer.key());
+        let is_new = !self.restored.is_done(&timer);
         if is_new {
             self.ready_bytes += record.len();
             let ready = Ready {
@@ -155,6 +163,27 @@ impl Parked {
     pub fn add_withdrawal(&mut self, offset: u64, name: &[u8], until_ms: i64) {
         self.withdrawals.insert(offset);
         self.withdraw(name, until_ms);
+    }
+
+    /// It goes on as another one, and is not delivered itself; false if it is not parked.
+    pub fn remove(&mut self, key: Key) -> bool {
+        self.withdrawals.remove(&key.1);
+        match self.ready.remove(&key) {
+            Some(ready) => {
+                self.ready_bytes -= ready.record.len();
+                true
+            }
+            None => self.pending.remove(key),
+        }
+    }
+
+    /// The offsets of all of them, in order.
+    pub fn offsets(&self) -> Vec<u64> {
+        let ready = self.ready.values().map(|ready| &ready.timer);
+        let all = self.pending.iter().chain(ready).chain(&self.moving);
+        let mut offsets: Vec<u64> = all.map(|timer| timer.offset).collect();
+        offsets.sort_unstable();
+        offsets
     }
 
     /// Who bears this name is not delivered until then.
@@ -284,7 +313,8 @@ impl Parked {
 
     /// None for the moment: what was saved before is better.
     pub fn checkpoint(&mut self) -> Option<Checkpoint> {
-        if self.next < self.restored.next || self.is_starting() {
+        let looked_at = self.next >= self.restored.next.max(self.settled_from);
+        if !looked_at || self.is_starting() {
             return None;
         }
         let (first, next, done) = (self.first_offset(), self.next, self.done);
@@ -302,10 +332,12 @@ impl Parked {
             late: late.into_iter().collect(),
             withdrawals: (self.withdrawals.len() <= WITHDRAWALS_MAX)
                 .then(|| self.withdrawals.clone()),
+            ..Checkpoint::default()
         })
     }
 
-    fn first_offset(&self) -> u64 {
+    /// No parked one lies in front of this offset.
+    pub fn first_offset(&self) -> u64 {
         let ready = self.ready.values().map(|ready| ready.timer.offset);
         let moving = self.moving.iter().map(|timer| timer.offset);
         let others = ready.chain(moving).min();

@@ -110,6 +110,34 @@ impl Pending {
         self.near_end_ms = self.near_end_ms.max(end_ms);
     }
 
+    /// Takes it out whenever it is due; false if it is not here.
+    pub fn remove(&mut self, key: Key) -> bool {
+        let len_before = self.len;
+        if key.0 < self.near_end_ms {
+            let near = self.near.len();
+            self.near.retain(|Reverse(timer)| timer.key() != key);
+            self.len -= near - self.near.len();
+            return self.len < len_before;
+        }
+        let number = key.0.div_euclid(BOX_MS);
+        let Some(later) = self.later.get_mut(&number) else {
+            return false;
+        };
+        if let Some(at) = later.timers.iter().position(|timer| timer.key() == key) {
+            later.timers.swap_remove(at);
+            self.len -= 1;
+        }
+        if later.timers.is_empty() {
+            self.later.remove(&number);
+        }
+        self.len < len_before
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Timer> {
+        let near = self.near.iter().map(|Reverse(timer)| timer);
+        near.chain(self.later.values().flat_map(|later| &later.timers))
+    }
+
     /// Not later than the first of them is due; exact if that is soon.
     pub fn first_due_ms(&self) -> Option<i64> {
         if let Some(Reverse(first)) = self.near.peek() {
@@ -189,6 +217,7 @@ mod tests {
     enum Step {
         Add(i64),
         Pop(i64),
+        Remove(prop::sample::Index),
         TakeBelow(u64, usize),
     }
 
@@ -196,6 +225,7 @@ mod tests {
         prop_oneof![
             4 => (-5_000i64..60_000).prop_map(Step::Add),
             3 => (-5_000i64..60_000).prop_map(Step::Pop),
+            1 => any::<prop::sample::Index>().prop_map(Step::Remove),
             1 => (0u64..20_000, 1usize..20).prop_map(|(below, max)| Step::TakeBelow(below, max)),
         ]
     }
@@ -220,6 +250,15 @@ mod tests {
                             model.remove(&first);
                         }
                     }
+                    Step::Remove(index) => {
+                        let all: Vec<Timer> = model.iter().copied().collect();
+                        if !all.is_empty() {
+                            let timer = index.get(&all);
+                            prop_assert!(pending.remove(timer.key()));
+                            prop_assert!(!pending.remove(timer.key()));
+                            model.remove(timer);
+                        }
+                    }
                     Step::TakeBelow(below, max) => {
                         let taken = pending.take_below(LogOffset(below), max);
                         let old = model.iter().filter(|timer| timer.place.0 < below).count();
@@ -230,6 +269,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(pending.len(), model.len());
+                prop_assert_eq!(pending.iter().copied().collect::<BTreeSet<_>>(), model.clone());
                 let first_due = model.first().map(|timer| timer.due_ms);
                 prop_assert!(pending.first_due_ms() <= first_due || first_due.is_none());
                 let first_offset = model.iter().map(|timer| timer.offset).min();

@@ -45,6 +45,11 @@ impl Progress {
         *self.timers.borrow_mut() = Rc::downgrade(timers);
     }
 
+    /// None once they are gone.
+    pub fn timers(&self) -> Option<Rc<Timers>> {
+        self.timers.borrow().upgrade()
+    }
+
     pub fn get(&self, level: i32) -> u64 {
         let offset = self.offsets.borrow().get(&level).copied();
         offset
@@ -71,7 +76,7 @@ impl Progress {
             return None;
         }
         self.version.set(self.version.get().next(now_ms));
-        let timers = self.timers.borrow().upgrade();
+        let timers = self.timers();
         let saved = Saved {
             levels: self.table(),
             timers: timers.as_ref().and_then(|timers| timers.checkpoint()),

@@ -1,8 +1,8 @@
-//! Timers that RocketMQ 5 has laid: which of them it has delivered, as its own checkpoint says.
+//! Timers in the part of the log that RocketMQ had: when they are due, and which of them it has delivered.
 //!
 //! Its wheel and its timer log are not read. All it has parked lies in the same topic as ours, with the time at which it is
-//! due; `config/timercheck` says how far it had read that topic, and up to what time it had delivered. What it parks for
-//! longer than its wheel is wide it lays again before its time ("rolled"): then the earlier one of the two is done.
+//! due; `config/timercheck` says how far it had read that topic, and which slot of its wheel it would have read next. What
+//! it parks for longer than its wheel is wide it lays again before its time ("rolled"); see `rolled`.
 
 use std::io;
 use std::path::Path;
@@ -11,42 +11,64 @@ use engine::LogOffset;
 use protocol::properties;
 use protocol::record::View;
 use reactor::fs;
+use serde::{Deserialize, Serialize};
 
-/// As long as it has always been by default (`timerRollWindowSlot`), in milliseconds.
-const ROLL_WINDOW_MS: i64 = 2 * 86_400_000;
+use super::checkpoint::Checkpoint;
+use super::timed;
+
 const CHECKPOINT_BYTES_MIN: usize = 32;
 const CHECKPOINT_BYTES: usize = 56;
 const CHECKPOINT: &str = "timercheck";
 
-/// What RocketMQ's checkpoint says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Checkpoint {
-    delivered_ms: i64,
-    queue_offset: u64,
+/// What RocketMQ's checkpoint said when the store came from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inherited {
+    /// Everything in front of this slot of the wheel was delivered, ..
+    pub delivered_ms: i64,
+    /// .. of what lies in front of this offset of the queue.
+    pub queue_offset: u64,
+    /// It went on from what we had laid out for it.
+    pub was_laid_out: bool,
 }
 
 /// The part of the log that RocketMQ had, and what is parked there.
 #[derive(Clone, Copy, Debug)]
 pub struct Theirs {
     until: LogOffset,
-    /// None: it has no timers, so what is there is ours.
-    checkpoint: Option<Checkpoint>,
+    /// None: it has delivered nothing that our own checkpoint does not know of.
+    inherited: Option<Inherited>,
     precision_ms: i64,
 }
 
 impl Theirs {
-    /// `until`: how far the log was RocketMQ's. Blocks.
-    pub fn read(config_dir: &Path, until: LogOffset, precision_ms: i64) -> io::Result<Self> {
-        let path = config_dir.join(CHECKPOINT);
-        let checkpoint = match fs::exists(&path) {
-            true => parse(&fs::read(&path)?),
-            false => None,
+    /// `until`: how far the log was RocketMQ's. `saved`: our own checkpoint, of before or after that. Blocks.
+    pub fn read(
+        config_dir: &Path,
+        saved: Option<&Checkpoint>,
+        until: LogOffset,
+        precision_ms: i64,
+    ) -> io::Result<Self> {
+        let inherited = match saved {
+            Some(saved) if saved.rocketmqs_until == until.0 => saved.inherited,
+            _ => read(config_dir)?.map(|read| Inherited {
+                was_laid_out: saved.is_some_and(|saved| saved.laid_out),
+                ..read
+            }),
         };
         Ok(Self {
             until,
-            checkpoint,
+            inherited,
             precision_ms,
         })
+    }
+
+    pub fn until(&self) -> LogOffset {
+        self.until
+    }
+
+    pub fn inherited(&self) -> Option<Inherited> {
+        self.inherited
     }
 
     /// When the message is due, if it is still parked.
@@ -56,46 +78,70 @@ impl Theirs {
         if view.log_offset >= self.until.0 {
             return Some(out_ms);
         }
-        let Some(checkpoint) = self.checkpoint else {
-            return Some(out_ms);
+        let is_ours = self.is_ours(view, out_ms);
+        // RocketMQ rounds down, and delivers when that slot of its wheel is over.
+        let due_ms = match is_ours {
+            true => out_ms,
+            false => out_ms.saturating_add(self.precision_ms),
         };
-        // It rounds down, and delivers when that slot of its wheel is over.
-        let due_ms = out_ms.saturating_add(self.precision_ms);
-        let was_taken = view.queue_offset < checkpoint.queue_offset;
-        let over_ms = rolled_ms(view.store_ms, out_ms).unwrap_or(out_ms);
-        let is_done = was_taken && over_ms <= checkpoint.delivered_ms;
+        let Some(inherited) = self.inherited else {
+            return Some(due_ms);
+        };
+        let was_rolled = view.property(timed::ROLL_TIMES).is_some();
+        // What is rolled RocketMQ lays into the slot that the message itself names.
+        let slot_ms = match is_ours && inherited.was_laid_out && !was_rolled {
+            true => slot_ms(due_ms, self.precision_ms),
+            false => out_ms.saturating_sub(out_ms.rem_euclid(self.precision_ms)),
+        };
+        let was_taken = view.queue_offset < inherited.queue_offset;
+        let is_done = was_taken && slot_ms < inherited.delivered_ms;
         (!is_done).then_some(due_ms)
+    }
+
+    /// We have laid it: its time is the very millisecond.
+    fn is_ours(&self, view: &View<'_>, out_ms: i64) -> bool {
+        if out_ms.rem_euclid(self.precision_ms) != 0 || view.property(timed::LEVEL_BEFORE).is_some()
+        {
+            return true;
+        }
+        // RocketMQ would have taken one slot off such a time.
+        let wished = view.property(properties::TIMER_DELIVER_MS);
+        let wished = wished.and_then(|wished| std::str::from_utf8(wished).ok()?.parse().ok());
+        let delays = [properties::TIMER_DELAY_SEC, properties::TIMER_DELAY_MS];
+        wished == Some(out_ms) && delays.iter().all(|name| view.property(name).is_none())
     }
 }
 
-/// Says the same of our timers, for a RocketMQ that gets the store: it begins to read where the first one lies that is still
-/// parked, because its wheel is empty. What was delivered behind that comes again there. Blocks.
-pub fn hand_back(config_dir: &Path, first: u64, done_ms: i64) -> io::Result<()> {
+/// The slot of RocketMQ's wheel that is over when this time has come.
+pub fn slot_ms(due_ms: i64, precision_ms: i64) -> i64 {
+    let last_ms = due_ms.saturating_sub(1);
+    last_ms.saturating_sub(last_ms.rem_euclid(precision_ms))
+}
+
+/// For a RocketMQ that has the store next: it begins to read the queue at `queue_offset`, and its wheel at `slot_ms`.
+/// Durable when it returns. Blocks.
+pub fn write(config_dir: &Path, slot_ms: i64, queue_offset: u64) -> io::Result<()> {
     let mut bytes = [0; CHECKPOINT_BYTES];
     let mut put = |number: usize, word: i64| {
         bytes[8 * number..8 * number + 8].copy_from_slice(&word.to_be_bytes());
     };
-    let first = i64::try_from(first).expect("queue offsets have 63 bits");
-    put(0, done_ms);
-    put(2, first);
-    put(3, first);
+    let queue_offset = i64::try_from(queue_offset).expect("queue offsets have 63 bits");
+    put(0, slot_ms);
+    put(2, queue_offset);
+    put(3, queue_offset);
     fs::replace(&config_dir.join(CHECKPOINT), &bytes)
 }
 
-/// When a message is laid again because it waits for longer than the wheel is wide.
-fn rolled_ms(store_ms: i64, out_ms: i64) -> Option<i64> {
-    let beyond_ms = out_ms.checked_sub(store_ms)?.checked_sub(ROLL_WINDOW_MS)?;
-    if beyond_ms < 0 {
-        return None;
+/// None: it has no timers. Blocks.
+fn read(config_dir: &Path) -> io::Result<Option<Inherited>> {
+    let path = config_dir.join(CHECKPOINT);
+    match fs::exists(&path) {
+        true => Ok(parse(&fs::read(&path)?)),
+        false => Ok(None),
     }
-    let wait_ms = match beyond_ms < ROLL_WINDOW_MS / 3 {
-        true => ROLL_WINDOW_MS / 2,
-        false => ROLL_WINDOW_MS,
-    };
-    Some(store_ms.saturating_add(wait_ms))
 }
 
-fn parse(bytes: &[u8]) -> Option<Checkpoint> {
+fn parse(bytes: &[u8]) -> Option<Inherited> {
     if bytes.len() < CHECKPOINT_BYTES_MIN {
         return None;
     }
@@ -104,11 +150,12 @@ fn parse(bytes: &[u8]) -> Option<Checkpoint> {
         i64::from_be_bytes(word.expect("eight bytes"))
     };
     // A file that was made and never written.
-    let checkpoint = Checkpoint {
+    let inherited = Inherited {
         delivered_ms: word(0),
         queue_offset: u64::try_from(word(2)).ok()?,
+        was_laid_out: false,
     };
-    (checkpoint.delivered_ms > 0).then_some(checkpoint)
+    (inherited.delivered_ms > 0).then_some(inherited)
 }
 
 #[cfg(test)]
@@ -117,7 +164,6 @@ mod tests {
     use protocol::Text;
     use protocol::record::{Draft, patch};
 
-    const DAY_MS: i64 = 86_400_000;
     /// Of a record whose sender has an IPv4 address.
     const STORE_TIME_AT: usize = 56;
 
@@ -125,11 +171,13 @@ mod tests {
         theirs: &Theirs,
         offset: u64,
         log_offset: u64,
-        store_ms: i64,
-        out_ms: i64,
+        properties: &[(&str, i64)],
     ) -> Option<i64> {
         let host = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let properties = format!("TIMER_OUT_MS\u{1}{out_ms}\u{2}");
+        let properties: String = properties
+            .iter()
+            .map(|(name, value)| format!("{name}\u{1}{value}\u{2}"))
+            .collect();
         let draft = Draft {
             topic: protocol::names::TIMER_TOPIC,
             queue_id: 0,
@@ -145,68 +193,115 @@ mod tests {
         };
         let mut bytes = Vec::new();
         draft.append_to(&mut bytes);
-        patch(&mut bytes, offset, log_offset, STORE_TIME_AT, store_ms);
+        patch(&mut bytes, offset, log_offset, STORE_TIME_AT, 1_000);
         theirs.due_ms(&View::parse(&bytes).expect("a record"))
     }
 
-    fn theirs(checkpoint: Option<Checkpoint>) -> Theirs {
+    fn theirs(inherited: Option<Inherited>) -> Theirs {
         Theirs {
             until: LogOffset(10_000),
-            checkpoint,
+            inherited,
             precision_ms: 1_000,
         }
     }
 
-    #[test]
-    fn what_we_laid_is_due_at_its_time_and_what_they_delivered_is_done() {
-        let checkpoint = Checkpoint {
+    fn delivered(was_laid_out: bool) -> Theirs {
+        theirs(Some(Inherited {
             delivered_ms: 50_000,
             queue_offset: 5,
-        };
-        let theirs = theirs(Some(checkpoint));
-        assert_eq!(due(&theirs, 4, 10_000, 1_000, 40_000), Some(40_000), "ours");
-        assert_eq!(due(&theirs, 4, 9_999, 1_000, 50_000), None);
-        assert_eq!(due(&theirs, 4, 9_999, 1_000, 51_000), Some(52_000));
+            was_laid_out,
+        }))
+    }
+
+    #[test]
+    fn what_they_delivered_is_done_and_the_slot_they_had_not_read_is_not() {
+        let theirs = delivered(false);
+        let out = |out_ms| [(properties::TIMER_OUT_MS, out_ms)];
+        assert_eq!(due(&theirs, 4, 10_000, &out(40_000)), Some(40_000), "ours");
+        assert_eq!(due(&theirs, 4, 9_999, &out(49_000)), None);
+        assert_eq!(due(&theirs, 4, 9_999, &out(50_000)), Some(51_000));
         assert_eq!(
-            due(&theirs, 5, 9_999, 1_000, 40_000),
+            due(&theirs, 5, 9_999, &out(40_000)),
             Some(41_000),
             "not read yet"
         );
+        // Of whatever length: what waits for long was not delivered because it was laid long ago.
+        let far_ms = 5 * 86_400_000;
+        assert_eq!(due(&theirs, 1, 1, &out(far_ms)), Some(far_ms + 1_000));
     }
 
     #[test]
-    fn what_was_rolled_is_done_once_it_was_laid_again() {
-        let of = |delivered_ms| {
-            theirs(Some(Checkpoint {
-                delivered_ms,
-                queue_offset: 5,
-            }))
+    fn what_we_laid_before_is_due_at_its_millisecond() {
+        let out = |out_ms| vec![(properties::TIMER_OUT_MS, out_ms)];
+        let wished = |out_ms| {
+            vec![
+                (properties::TIMER_OUT_MS, out_ms),
+                (properties::TIMER_DELIVER_MS, out_ms),
+            ]
         };
-        // Two and a half days: rolled after one.
-        let out_ms = DAY_MS * 5 / 2;
-        assert_eq!(due(&of(DAY_MS - 1), 1, 1, 0, out_ms), Some(out_ms + 1_000));
-        assert_eq!(due(&of(DAY_MS), 1, 1, 0, out_ms), None);
-        // Nearly three: after two.
-        let out_ms = DAY_MS * 3 - 1;
-        assert!(due(&of(DAY_MS), 1, 1, 0, out_ms).is_some());
-        assert_eq!(due(&of(2 * DAY_MS), 1, 1, 0, out_ms), None);
+        for theirs in [delivered(false), delivered(true)] {
+            assert_eq!(due(&theirs, 4, 9_999, &out(49_999)), None);
+            assert_eq!(due(&theirs, 4, 9_999, &out(50_001)), Some(50_001));
+            assert_eq!(due(&theirs, 4, 9_999, &wished(51_000)), Some(51_000));
+        }
+        // As we lay it out this is in the slot before, as RocketMQ takes it from the queue it is in its own.
+        assert_eq!(due(&delivered(true), 4, 9_999, &wished(50_000)), None);
+        assert_eq!(
+            due(&delivered(false), 4, 9_999, &wished(50_000)),
+            Some(50_000)
+        );
+        let mut rolled = wished(50_000);
+        rolled.push((timed::ROLL_TIMES, 1));
+        assert_eq!(due(&delivered(true), 4, 9_999, &rolled), Some(50_000));
+        // A delay of that many seconds is something else.
+        let mut delayed = wished(50_000);
+        delayed.push((properties::TIMER_DELAY_SEC, 9));
+        assert_eq!(due(&delivered(false), 4, 9_999, &delayed), Some(51_000));
     }
 
     #[test]
-    fn without_their_checkpoint_everything_is_ours() {
-        assert_eq!(due(&theirs(None), 1, 1, 0, 7), Some(7));
+    fn without_their_checkpoint_nothing_is_delivered() {
+        let out = [(properties::TIMER_OUT_MS, 7)];
+        assert_eq!(due(&theirs(None), 1, 1, &out), Some(7));
     }
 
     #[test]
-    fn what_is_handed_back_says_where_to_begin() {
+    fn a_slot_is_over_when_its_messages_are_due() {
+        assert_eq!(slot_ms(12_345, 1_000), 12_000);
+        assert_eq!(slot_ms(13_000, 1_000), 12_000);
+        assert_eq!(slot_ms(12_001, 1_000), 12_000);
+        assert_eq!(slot_ms(12_000, 1_000), 11_000);
+    }
+
+    #[test]
+    fn their_checkpoint_counts_until_ours_is_newer() {
         let dir = tempfile::tempdir().expect("a folder");
-        hand_back(dir.path(), 7, 9).expect("written");
-        let theirs = Theirs::read(dir.path(), LogOffset(0), 1_000).expect("readable");
-        let expected = Checkpoint {
-            delivered_ms: 9,
-            queue_offset: 7,
+        write(dir.path(), 9_000, 7).expect("written");
+        let read = |saved: Option<&Checkpoint>| {
+            Theirs::read(dir.path(), saved, LogOffset(100), 1_000)
+                .expect("readable")
+                .inherited
         };
-        assert_eq!(theirs.checkpoint, Some(expected));
+        let expected = Inherited {
+            delivered_ms: 9_000,
+            queue_offset: 7,
+            was_laid_out: false,
+        };
+        assert_eq!(read(None), Some(expected));
+        let mut saved = Checkpoint {
+            laid_out: true,
+            rocketmqs_until: 50,
+            ..Checkpoint::default()
+        };
+        let laid_out = Inherited {
+            was_laid_out: true,
+            ..expected
+        };
+        assert_eq!(read(Some(&saved)), Some(laid_out));
+        saved.rocketmqs_until = 100;
+        assert_eq!(read(Some(&saved)), None);
+        saved.inherited = Some(expected);
+        assert_eq!(read(Some(&saved)), Some(expected));
     }
 
     #[test]
@@ -214,9 +309,10 @@ mod tests {
         let mut bytes = vec![0; 56];
         bytes[..8].copy_from_slice(&9i64.to_be_bytes());
         bytes[16..24].copy_from_slice(&7i64.to_be_bytes());
-        let expected = Checkpoint {
+        let expected = Inherited {
             delivered_ms: 9,
             queue_offset: 7,
+            was_laid_out: false,
         };
         assert_eq!(parse(&bytes), Some(expected));
         assert_eq!(parse(&[0; 4_096]), None);

@@ -15,20 +15,32 @@ use protocol::{Text, names};
 /// RocketMQ's timers use one queue.
 pub const QUEUE_ID: u32 = 0;
 /// Our mark: the level a message had. Under its own name RocketMQ would delay the message once more.
-const LEVEL_BEFORE: &str = "ORBIT_DELAY";
+pub const LEVEL_BEFORE: &str = "ORBIT_DELAY";
 /// The mark of a message that named no level.
 const NO_LEVEL: &str = "none";
+
+/// How often RocketMQ has laid the message again.
+pub const ROLL_TIMES: &str = "TIMER_ROLL_TIMES";
+
+/// RocketMQ's notes on popped messages pass through its timers on their way to topics of such names.
+pub const REVIVE_TOPIC_PREFIX: &str = "rmq_sys_REVIVE_LOG_";
+
+/// Such a note: POP sees to it (`pop::handback`).
+pub fn is_revive(view: &View<'_>) -> bool {
+    let topic = view.property(properties::REAL_TOPIC);
+    topic.is_some_and(|topic| topic.starts_with(REVIVE_TOPIC_PREFIX.as_bytes()))
+}
 
 /// What the message withdraws, if that is what it is for.
 pub fn withdraws<'a>(view: &View<'a>) -> Option<&'a [u8]> {
     view.property(properties::TIMER_DEL_UNIQKEY)
 }
 
-/// By this a message can be withdrawn.
-pub fn name_of(view: &View<'_>) -> Option<Vec<u8>> {
+/// By these a message can be withdrawn: RocketMQ 5.4 leaves the topic out (`appendTopicForTimerDeleteKey`).
+pub fn names_of(view: &View<'_>) -> Option<[Vec<u8>; 2]> {
     let topic = view.property(properties::REAL_TOPIC)?;
     let key = view.property(properties::UNIQ_KEY)?;
-    Some(name(topic, key))
+    Some([key.to_vec(), name(topic, key)])
 }
 
 pub fn name(topic: &[u8], unique_key: &[u8]) -> Vec<u8> {
@@ -78,6 +90,13 @@ pub fn properties_out(stored: &[u8]) -> Cow<'_, [u8]> {
         false => properties::set(&unmarked, properties::DELAY, level),
         true => unmarked,
     })
+}
+
+/// As the index has it of every message.
+pub fn tag_hash(view: &View<'_>) -> i32 {
+    let tags = view.property(properties::TAGS);
+    let tags = tags.and_then(|tags| std::str::from_utf8(tags).ok());
+    tags.map_or(0, properties::tag_hash)
 }
 
 /// The record that is appended to the topic.

@@ -11,7 +11,7 @@
 
 mod start;
 
-use std::cell::RefCell;
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use super::gauges::Gauges;
 use super::parked::Parked;
 use super::pending::{Key, Timer};
 use super::reading::{self, At};
+use super::rolled::Rolled;
 use super::theirs::Theirs;
 use super::turn::Turn;
 use super::{
@@ -75,12 +76,17 @@ pub struct Timers {
     gauges: Arc<Gauges>,
     theirs: Theirs,
     precision_ms: i64,
+    /// For how long RocketMQ parks a message at once.
+    roll_ms: i64,
     turn: Turn,
     parked: RefCell<Parked>,
+    rolled: RefCell<Rolled>,
+    /// Some that were replaced lie in front of their copies.
+    has_rolled: Cell<bool>,
 }
 
 impl Timers {
-    pub fn new(
+    pub(super) fn new(
         shard: &Rc<Shard>,
         progress: &Rc<Progress>,
         gate: &Rc<StopGate>,
@@ -89,7 +95,13 @@ impl Timers {
     ) -> Rc<Self> {
         let store = Arc::clone(&shard.shared.store);
         let queue = store.queue(TIMER_TOPIC, timed::QUEUE_ID);
-        let parked = Parked::restore(saved, queue.min_offset(), queue.max_offset());
+        let mut parked = Parked::restore(saved, queue.min_offset(), queue.max_offset());
+        if let Some(inherited) = theirs.inherited() {
+            let offset = inherited.queue_offset.min(queue.max_offset());
+            parked.go_on_behind(inherited.delivered_ms, offset);
+        }
+        let settings = shard.shared.settings.load();
+        let precision_ms = settings.timer_precision_ms;
         Rc::new(Self {
             queue,
             shard: Rc::clone(shard),
@@ -98,15 +110,41 @@ impl Timers {
             gate: Rc::clone(gate),
             gauges: Arc::clone(&shard.shared.timers),
             theirs,
-            precision_ms: shard.shared.settings.load().timer_precision_ms,
+            precision_ms,
+            roll_ms: settings.timer_roll_slots.saturating_mul(precision_ms),
             turn: Turn::default(),
             parked: RefCell::new(parked),
+            rolled: RefCell::default(),
+            has_rolled: Cell::new(false),
         })
     }
 
     /// How far they are, to be saved once the log has all of that.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        self.parked.borrow_mut().checkpoint()
+        let checkpoint = self.parked.borrow_mut().checkpoint()?;
+        Some(Checkpoint {
+            log_end: Some(self.store.written().0),
+            rocketmqs_until: self.theirs.until().0,
+            // The next start looks at the copies first.
+            withdrawals: checkpoint.withdrawals.filter(|_| !self.has_rolled.get()),
+            ..checkpoint
+        })
+    }
+
+    pub(super) fn parked(&self) -> Ref<'_, Parked> {
+        self.parked.borrow()
+    }
+
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub(super) fn theirs(&self) -> &Theirs {
+        &self.theirs
     }
 
     pub async fn run(self: Rc<Self>) {
@@ -172,7 +210,10 @@ impl Timers {
     }
 
     async fn look_at_all(&self) -> Result<(), Interrupted> {
-        self.look_up_to(self.queue.max_offset()).await
+        self.look_up_to(self.queue.max_offset()).await?;
+        // What RocketMQ had has been looked at.
+        self.rolled.borrow_mut().clear();
+        Ok(())
     }
 
     async fn look_up_to(&self, end: u64) -> Result<(), Interrupted> {
@@ -217,11 +258,20 @@ impl Timers {
     fn take(&self, records: &[u8], next: u64) -> Result<(), Interrupted> {
         let now_ms = reactor::wall_ms();
         let mut parked = self.parked.borrow_mut();
+        let mut rolled = self.rolled.borrow_mut();
         let mut rest = records;
         let mut taken = 0;
         while !rest.is_empty() {
             let view = View::parse(rest).map_err(Interrupted::unreadable)?;
             rest = &rest[view.bytes.len()..];
+            if timed::is_revive(&view) {
+                continue;
+            }
+            let was_theirs = view.log_offset < self.theirs.until().0;
+            if was_theirs && let Some(before) = rolled.replaced_by(&view) {
+                parked.remove(before);
+                self.has_rolled.set(true);
+            }
             let Some(mut due_ms) = self.theirs.due_ms(&view) else {
                 continue;
             };
@@ -234,9 +284,11 @@ impl Timers {
                 offset: view.queue_offset,
                 place: LogOffset(view.log_offset),
             };
-            let is_parked = parked.add_read(timer, view.bytes, now_ms);
-            if is_parked {
+            if parked.add_read(timer, view.bytes, now_ms) {
                 taken += 1;
+                if was_theirs {
+                    rolled.add(&view, timer.key(), self.roll_ms);
+                }
                 if let Some(name) = withdraws {
                     parked.add_withdrawal(view.queue_offset, name, due_ms);
                 }
@@ -310,7 +362,8 @@ impl Timers {
                 continue;
             }
             let is_withdrawn = parked.has_withdrawn()
-                && timed::name_of(&view).is_some_and(|name| parked.is_withdrawn(&name));
+                && timed::names_of(&view)
+                    .is_some_and(|names| names.iter().any(|name| parked.is_withdrawn(name)));
             if is_withdrawn {
                 batch.over.push((key, None));
                 continue;
@@ -368,7 +421,7 @@ impl Timers {
     }
 
     /// Appends again what lies below. Says how many bytes that took.
-    pub async fn move_from(&self, below: LogOffset) -> Result<u64, Interrupted> {
+    pub(super) async fn move_from(&self, below: LogOffset) -> Result<u64, Interrupted> {
         self.look_at_all().await?;
         self.turn.take().await;
         let mut bytes = 0;
@@ -401,7 +454,8 @@ impl Timers {
                 let view = View::parse(&record).map_err(Interrupted::unreadable)?;
                 *bytes += record.len() as u64;
                 let properties = timed::properties_again(view.properties, timer.due_ms).into();
-                appender.add(&self.queue, 0, &timed::draft(&view, &properties));
+                let draft = timed::draft(&view, &properties);
+                appender.add(&self.queue, timed::tag_hash(&view), &draft);
                 added.push(timer.key());
                 if appender.bytes_len() >= BATCH_BYTES_MAX {
                     self.append_again(&mut appender, &mut added).await?;

@@ -49,7 +49,8 @@ pub fn handle(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
         return Err(illegal("recall failed, timestamp invalid"));
     }
     let group = header.producer_group.as_deref().unwrap_or_default();
-    let properties = withdrawal(&handle, group, due_ms, now_ms);
+    let names_topic = settings.withdrawal_names_topic;
+    let properties = withdrawal(&handle, names_topic, group, due_ms, now_ms);
     let coordinator = Rc::clone(coordinator);
     Ok(Reply::later(async move {
         let queue = coordinator.shared.store.queue(TIMER_TOPIC, timed::QUEUE_ID);
@@ -99,8 +100,17 @@ fn check_broker(settings: &Settings) -> Result<(), Refusal> {
 }
 
 /// The properties of the message that withdraws.
-fn withdrawal(handle: &Handle, group: &str, due_ms: i64, now_ms: i64) -> Vec<u8> {
-    let named = timed::name(handle.topic.as_bytes(), handle.message_id.as_bytes());
+fn withdrawal(
+    handle: &Handle,
+    names_topic: bool,
+    group: &str,
+    due_ms: i64,
+    now_ms: i64,
+) -> Vec<u8> {
+    let named = match names_topic {
+        true => timed::name(handle.topic.as_bytes(), handle.message_id.as_bytes()),
+        false => handle.message_id.as_bytes().to_vec(),
+    };
     let (due, now) = (due_ms.to_string(), now_ms.to_string());
     let pairs: [(&str, &[u8]); 9] = [
         (properties::TAGS, TAG.as_bytes()),
@@ -132,19 +142,12 @@ mod tests {
             time: "7".to_owned(),
             message_id: "ID".to_owned(),
         };
-        let properties = withdrawal(&handle, "g", 7, 3);
-        let get = |name| properties::get_str(&properties, name);
-        assert_eq!(get(properties::TIMER_DEL_UNIQKEY), Some("t+ID"));
-        assert_eq!(get(properties::TIMER_OUT_MS), Some("7"));
-        assert_eq!(get(properties::PRODUCER_GROUP), Some("g"));
-        let withdrawn = b"UNIQ_KEY\x01ID\x02REAL_TOPIC\x01t\x02";
-        let name = timed::name(
-            properties::get(withdrawn, properties::REAL_TOPIC).expect("there"),
-            properties::get(withdrawn, properties::UNIQ_KEY).expect("there"),
-        );
-        assert_eq!(
-            get(properties::TIMER_DEL_UNIQKEY).map(str::as_bytes),
-            Some(&name[..])
-        );
+        for (names_topic, expected) in [(true, "t+ID"), (false, "ID")] {
+            let properties = withdrawal(&handle, names_topic, "g", 7, 3);
+            let get = |name| properties::get_str(&properties, name);
+            assert_eq!(get(properties::TIMER_DEL_UNIQKEY), Some(expected));
+            assert_eq!(get(properties::TIMER_OUT_MS), Some("7"));
+            assert_eq!(get(properties::PRODUCER_GROUP), Some("g"));
+        }
     }
 }

@@ -20,8 +20,10 @@ const START: u8 = 1;
 const TAKE: u8 = 2;
 const ACK: u8 = 3;
 const CHANGE: u8 = 4;
-const PART: u8 = 5;
+/// Of an earlier version: without `ahead`.
+const PART_BEFORE: u8 = 5;
 const FORGET: u8 = 6;
+const PART: u8 = 7;
 
 /// A queue of a topic, as a group pops it. The topic may be one of the group's retry topics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -131,6 +133,7 @@ impl Writer {
             self.difference(message.pop_ms.wrapping_sub(last_ms));
             self.difference(message.due_ms.wrapping_sub(message.pop_ms));
             self.number(u64::from(message.times));
+            self.number(u64::from(message.ahead));
             (last, last_ms) = (offset, message.pop_ms);
         }
     }
@@ -230,13 +233,14 @@ impl Reader<'_> {
                     due_ms,
                 }
             }
-            PART => self.part()?,
+            PART => self.part(true)?,
+            PART_BEFORE => self.part(false)?,
             FORGET => Op::Forget,
             _ => return Err(Broken),
         })
     }
 
-    fn part(&mut self) -> Result<Op, Broken> {
+    fn part(&mut self, has_ahead: bool) -> Result<Op, Broken> {
         let next = self.number()?;
         let from = self.number()?;
         let until = self.number()?;
@@ -250,6 +254,10 @@ impl Reader<'_> {
                 pop_ms: last_ms,
                 due_ms: last_ms.wrapping_add(self.difference()?),
                 times: u32::try_from(self.number()?).map_err(|_| Broken)?,
+                ahead: match has_ahead {
+                    true => u32::try_from(self.number()?).map_err(|_| Broken)?,
+                    false => 0,
+                },
             };
             // A message is listed once, in its part.
             let is_next = unacked.last().is_none_or(|(before, _)| *before < last);
@@ -339,7 +347,7 @@ mod tests {
         let offsets = || prop::collection::vec(any::<u64>(), 0..5);
         let unacked = prop::collection::btree_map(
             0..1_000_000u64,
-            (any::<i64>(), any::<i64>(), any::<u32>()),
+            (any::<i64>(), any::<i64>(), any::<u32>(), any::<u32>()),
             0..5,
         );
         prop_oneof![
@@ -374,12 +382,13 @@ mod tests {
                 until: u64::MAX,
                 unacked: unacked
                     .into_iter()
-                    .map(|(offset, (pop_ms, due_ms, times))| (
+                    .map(|(offset, (pop_ms, due_ms, times, ahead))| (
                         offset,
                         Unacked {
                             pop_ms,
                             due_ms,
-                            times
+                            times,
+                            ahead
                         }
                     ))
                     .collect(),
@@ -414,6 +423,45 @@ mod tests {
             }
             let _ = read(&bytes, |_, _| {});
         }
+    }
+
+    #[test]
+    fn a_part_of_an_earlier_version_is_read() {
+        let bytes = [
+            VERSION,
+            PART_BEFORE,
+            0,
+            1,
+            b'g',
+            1,
+            b't',
+            3,
+            9,
+            5,
+            9,
+            1,
+            2,
+            20,
+            40,
+            6,
+            0,
+        ];
+        let mut back = Vec::new();
+        read(&bytes, |_, op| back.push(op)).expect("well-formed");
+        let unacked = Unacked {
+            pop_ms: 10,
+            due_ms: 30,
+            times: 6,
+            ahead: 0,
+        };
+        let expected = Op::Part {
+            next: 9,
+            from: 5,
+            until: 9,
+            unacked: vec![(7, unacked)],
+            attempt: String::new(),
+        };
+        assert_eq!(back, [expected]);
     }
 
     #[test]

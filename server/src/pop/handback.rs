@@ -1,47 +1,39 @@
-//! What RocketMQ needs to know of popped messages, and what it left for us.
+//! What RocketMQ needs to know of popped messages when it gets the store.
 //!
-//! At a clean stop every message that is not acknowledged goes into a checkpoint in RocketMQ's revive topic, and the group's offset
-//! goes behind what it has popped: RocketMQ delivers exactly these again, in their time. If it is us who start again, the
-//! checkpoints are passed over: they bear our mark. RocketMQ's own checkpoints and acknowledgements, in a store that was its
-//! own, become our state.
+//! At a clean stop every message that is not acknowledged goes into a checkpoint, and the group's offset goes behind what it has
+//! popped: RocketMQ delivers exactly these again, in their time, unless they are acknowledged there by the handles that we gave
+//! out. Checkpoints whose time has come lie in RocketMQ's revive topic; the others in the topic of its timers, which bring
+//! them there: once a later one is there it takes all before it for due. If it is us who start again, the checkpoints are
+//! passed over: they bear our mark.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use engine::{Queue, QueueOffset, Read, ReadLimits};
-use hashbrown::HashMap;
 use protocol::body::Body;
-use protocol::body::revive::{Ack, BatchAck, Checkpoint};
+use protocol::body::revive::Checkpoint;
 use protocol::json::Dialect;
-use protocol::record::{Draft, View};
+use protocol::names::TIMER_TOPIC;
+use protocol::record::Draft;
 use protocol::{Text, properties};
-use reactor::Gather;
 
 use super::entry::Place;
-use super::queue::{Op, Unacked};
-use super::start;
+use super::queue::Unacked;
 use crate::coordinator::Coordinator;
+use crate::delay::{slot_ms, timed};
 use crate::internal::Appender;
 
-const REVIVE_TOPIC_PREFIX: &str = "rmq_sys_REVIVE_LOG_";
-/// Whose offsets say how far the revive topic is done.
-const REVIVE_GROUP: &str = "CID_RMQ_SYS_REVIVE_GROUP";
-const REVIVE_QUEUES: u32 = 8;
-const CHECKPOINT_TAG: &str = "ck";
-const ACK_TAG: &str = "ack";
-const BATCH_ACK_TAG: &str = "bAck";
+pub const CHECKPOINT_TAG: &str = "ck";
 /// In a checkpoint of ours.
-const OUR_MARK: &str = "ORBIT_POP";
+pub const OUR_MARK: &str = "ORBIT_POP";
+/// The queue of the revive topic that our handles name.
+const REVIVE_QUEUE: u32 = 0;
 /// RocketMQ keeps their acknowledgements in the bits of an i32.
-const CHECKPOINT_LEN_MAX: usize = 30;
+const CHECKPOINT_LEN_MAX: usize = 32;
 /// More are not written: the group's offset stays in front of them.
 const CHECKPOINTS_MAX: usize = 50_000;
 /// RocketMQ looks at a checkpoint so long before its messages are due.
 const AHEAD_MS: i64 = 1000;
 const BATCH_BYTES_MAX: usize = 1 << 20;
-const READ_MESSAGES_MAX: u32 = 64;
 
 /// At the stop, once nothing changes any more.
 pub async fn give(coordinator: &Rc<Coordinator>) {
@@ -80,30 +72,30 @@ fn collect(coordinator: &Coordinator) -> (Vec<Checkpoint>, Vec<(Place, u64)>) {
     (all, done)
 }
 
-/// Messages of one name and time share one.
+/// Messages of one delivery share one: an acknowledgement names it by the first of them, acknowledged or not.
 fn of_queue<'a>(
     place: &Place,
     unacked: impl Iterator<Item = (u64, &'a Unacked)>,
     broker: &str,
 ) -> Vec<Checkpoint> {
-    let mut alike: BTreeMap<(i64, i64), Vec<u64>> = BTreeMap::new();
+    let mut alike: BTreeMap<(u64, i64, i64), Vec<u64>> = BTreeMap::new();
     for (offset, message) in unacked {
-        let name = (message.pop_ms, message.due_ms);
+        let is_named = i32::try_from(message.ahead).is_ok();
+        let ahead = if is_named {
+            u64::from(message.ahead)
+        } else {
+            0
+        };
+        let name = (offset - ahead, message.pop_ms, message.due_ms);
         alike.entry(name).or_default().push(offset);
     }
     let mut checkpoints = Vec::new();
-    for ((pop_ms, due_ms), offsets) in alike {
-        for offsets in offsets.chunks(CHECKPOINT_LEN_MAX) {
-            let start = offsets[0];
-            let ahead = |offset: &u64| i32::try_from(offset - start).ok();
-            let Some(differences) = offsets.iter().map(ahead).collect() else {
-                checkpoints.extend(
-                    offsets.iter().map(|&offset| {
-                        checkpoint(place, broker, (pop_ms, due_ms), offset, vec![0])
-                    }),
-                );
-                continue;
-            };
+    for ((start, pop_ms, due_ms), offsets) in alike {
+        for (number, offsets) in offsets.chunks(CHECKPOINT_LEN_MAX).enumerate() {
+            // No two may have one name.
+            let start = if number == 0 { start } else { offsets[0] };
+            let ahead = |offset: &u64| i32::try_from(offset - start).expect("looked at above");
+            let differences = offsets.iter().map(ahead).collect();
             checkpoints.push(checkpoint(
                 place,
                 broker,
@@ -139,24 +131,38 @@ fn checkpoint(
 
 async fn write(coordinator: &Rc<Coordinator>, checkpoints: &[Checkpoint]) -> bool {
     let settings = coordinator.settings();
-    let topic = format!("{REVIVE_TOPIC_PREFIX}{}", settings.cluster_name);
+    let topic = format!("{}{}", timed::REVIVE_TOPIC_PREFIX, settings.cluster_name);
     let host = settings.advertised();
-    let queue = coordinator.shared.store.queue(&topic, 0);
+    let store = &coordinator.shared.store;
+    let revived = store.queue(&topic, REVIVE_QUEUE);
+    let timers = store.queue(TIMER_TOPIC, timed::QUEUE_ID);
     let mut appender = Appender::promised(coordinator.shared.writer.clone());
     for (index, checkpoint) in checkpoints.iter().enumerate() {
+        let now_ms = reactor::wall_ms();
+        let deliver_ms = checkpoint.due_ms() - AHEAD_MS;
+        let is_timed = deliver_ms > now_ms;
         let mut marks = Vec::new();
-        let due_ms = checkpoint.due_ms() - AHEAD_MS;
-        properties::append(&mut marks, 0, properties::TAGS, CHECKPOINT_TAG.as_bytes());
-        let due = due_ms.to_string();
-        properties::append(&mut marks, 0, properties::TIMER_DELIVER_MS, due.as_bytes());
-        properties::append(&mut marks, 0, OUR_MARK, b"1");
+        let mut mark = |name: &str, value: &str| {
+            properties::append(&mut marks, 0, name, value.as_bytes());
+        };
+        mark(properties::TAGS, CHECKPOINT_TAG);
+        mark(properties::TIMER_DELIVER_MS, &deliver_ms.to_string());
+        mark(properties::UNIQ_KEY, &unique_key(checkpoint));
+        mark(OUR_MARK, "1");
+        if is_timed {
+            let slot_ms = slot_ms(deliver_ms, settings.timer_precision_ms);
+            mark(properties::TIMER_OUT_MS, &slot_ms.to_string());
+            mark(properties::REAL_TOPIC, &topic);
+            mark(properties::REAL_QID, &REVIVE_QUEUE.to_string());
+        }
+        let queue = if is_timed { &timers } else { &revived };
         let body = checkpoint.to_json(Dialect::Strict);
         let draft = Draft {
-            topic: &topic,
-            queue_id: 0,
+            topic: queue.topic(),
+            queue_id: i32::try_from(queue.id()).expect("queues of a few"),
             flag: 0,
             sys_flag: 0,
-            born_ms: reactor::wall_ms(),
+            born_ms: now_ms,
             born_host: host,
             store_host: host,
             reconsume_times: 0,
@@ -164,7 +170,7 @@ async fn write(coordinator: &Rc<Coordinator>, checkpoints: &[Checkpoint]) -> boo
             properties: Text::plain(&marks),
             body: &body,
         };
-        appender.add(&queue, properties::tag_hash(CHECKPOINT_TAG), &draft);
+        appender.add(queue, properties::tag_hash(CHECKPOINT_TAG), &draft);
         let is_last = index + 1 == checkpoints.len();
         if is_last || appender.bytes_len() >= BATCH_BYTES_MAX {
             let results = appender.append().await;
@@ -177,165 +183,94 @@ async fn write(coordinator: &Rc<Coordinator>, checkpoints: &[Checkpoint]) -> boo
     true
 }
 
-/// RocketMQ's messages that were popped and not acknowledged, as far as its log says so.
-#[derive(Default)]
-struct Left {
-    /// By what names a checkpoint: group, topic, queue, first offset, pop time.
-    checkpoints: HashMap<(String, String, i32, i64, i64), Checkpoint>,
+fn unique_key(checkpoint: &Checkpoint) -> String {
+    let Checkpoint {
+        topic,
+        queue_id,
+        start_offset,
+        consumer_group,
+        pop_ms,
+        ..
+    } = checkpoint;
+    let broker = checkpoint.broker_name.as_deref().unwrap_or_default();
+    format!("{topic}@{queue_id}@{start_offset}@{consumer_group}@{pop_ms}@{broker}@{CHECKPOINT_TAG}")
 }
 
-impl Left {
-    /// Below `ours_below` what bears our mark counts as well.
-    fn message(&mut self, view: &View<'_>, ours_below: u64) {
-        if view.property(OUR_MARK).is_some() && view.log_offset >= ours_below {
-            return;
-        }
-        let tags = view.property(properties::TAGS).unwrap_or_default();
-        let is = |tag: &str| tags == tag.as_bytes();
-        let read = if is(CHECKPOINT_TAG) {
-            Checkpoint::from_json(view.body).map(|found| {
-                self.checkpoints.insert(found.name(), found);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_checkpoint_is_named_by_the_first_message_of_its_delivery_even_if_that_is_acknowledged() {
+        let place = Place {
+            group: Arc::from("g"),
+            topic: Arc::from("t"),
+            queue_id: 1,
+        };
+        let message = |offset: u64, pop_ms, start: u64| {
+            let ahead = u32::try_from(offset - start).expect("near");
+            let unacked = Unacked {
+                pop_ms,
+                due_ms: pop_ms + 50,
+                times: 0,
+                ahead,
+            };
+            (offset, unacked)
+        };
+        // 10 was acknowledged; 20 to 23 were popped in the same millisecond.
+        let all = [
+            message(11, 100, 10),
+            message(13, 100, 10),
+            message(20, 100, 20),
+            message(23, 100, 20),
+            message(30, 200, 30),
+        ];
+        let unacked = all.iter().map(|(offset, message)| (*offset, message));
+        let checkpoints = of_queue(&place, unacked, "b");
+        let named: Vec<_> = checkpoints
+            .iter()
+            .map(|one| {
+                (
+                    one.start_offset,
+                    one.pop_ms,
+                    one.unacked().collect::<Vec<_>>(),
+                )
             })
-        } else if is(ACK_TAG) {
-            Ack::from_json(view.body).map(|ack| self.acked(&ack.name(), &[ack.ack_offset]))
-        } else if is(BATCH_ACK_TAG) {
-            BatchAck::from_json(view.body).map(|ack| self.acked(&ack.name(), &ack.ack_offsets))
-        } else {
-            Ok(())
-        };
-        if let Err(error) = read {
-            let offset = view.queue_offset;
-            tracing::warn!(offset, %error, "a message of the revive topic cannot be read");
-        }
-    }
-
-    fn acked(&mut self, name: &(String, String, i32, i64, i64), offsets: &[i64]) {
-        if let Some(checkpoint) = self.checkpoints.get_mut(name) {
-            offsets.iter().for_each(|&offset| checkpoint.ack(offset));
-        }
-    }
-}
-
-/// At the start of a store that was RocketMQ's: what it has hidden is hidden, and passes into our log.
-/// So is what we have handed to RocketMQ and it has not come to; or all of ours, if our log does not say it (`is_whole`).
-pub async fn take_over(coordinator: &Rc<Coordinator>, is_whole: bool) -> io::Result<()> {
-    let store = &coordinator.shared.store;
-    let ours_below = match is_whole {
-        true => store.rocketmqs_until().0,
-        false => u64::MAX,
-    };
-    let cluster = coordinator.settings().cluster_name.clone();
-    let topic = format!("{REVIVE_TOPIC_PREFIX}{cluster}");
-    let mut left = Left::default();
-    for queue_id in 0..REVIVE_QUEUES {
-        let Some(queue) = store.find_queue(&topic, queue_id) else {
-            continue;
-        };
-        let done = start::committed(coordinator, REVIVE_GROUP, &topic, queue_id);
-        let from = done.and_then(|done| u64::try_from(done + 1).ok());
-        read(
-            coordinator,
-            &queue,
-            from.unwrap_or(0),
-            ours_below,
-            &mut left,
-        )
-        .await?;
-    }
-    let count = adopt(coordinator, left);
-    if count > 0 {
-        tracing::info!(
-            count,
-            "messages that RocketMQ's POP consumers have not acknowledged were taken over"
+            .collect();
+        assert_eq!(
+            named,
+            [
+                (10, 100, vec![11, 13]),
+                (20, 100, vec![20, 23]),
+                (30, 200, vec![30])
+            ]
         );
     }
-    done(coordinator, &topic);
-    Ok(())
-}
 
-/// Everything in the revive topic has been looked at, or is ours.
-fn done(coordinator: &Coordinator, topic: &str) {
-    for queue in coordinator.shared.store.queues_of(topic) {
-        if let (Some(last), Ok(queue_id)) =
-            (queue.max_offset().checked_sub(1), i32::try_from(queue.id()))
-        {
-            let last = i64::try_from(last).expect("offsets stay below 2^63");
-            let offsets = &mut coordinator.tables().offsets;
-            offsets.commit(REVIVE_GROUP, topic, queue_id, last);
-        }
-    }
-}
-
-async fn read(
-    coordinator: &Coordinator,
-    queue: &Arc<Queue>,
-    from: u64,
-    ours_below: u64,
-    left: &mut Left,
-) -> io::Result<()> {
-    let store = &coordinator.shared.store;
-    let limits = ReadLimits {
-        messages_max: READ_MESSAGES_MAX,
-        disk_messages_max: READ_MESSAGES_MAX,
-        memory_messages_max: READ_MESSAGES_MAX,
-        ..ReadLimits::default()
-    };
-    let mut at = from.clamp(queue.min_offset(), queue.max_offset());
-    loop {
-        let mut gather = Gather::default();
-        let place = QueueOffset(at);
-        let mut read = store.read(queue, place, &limits, |_| true, &mut gather);
-        if let Read::Cold(cold) = read {
-            read = store.fetch(cold, |_| true, &mut gather).await?;
-        }
-        at = match read {
-            Read::Found(found) => found.next.0,
-            Read::NoneMatched { next } => next.0,
-            Read::BelowStart { min } => min.0,
-            Read::Empty | Read::BeyondEnd { .. } | Read::Cold(_) => return Ok(()),
-        };
-        let mut records = Vec::new();
-        gather.copy_slices_to(&mut records);
-        let mut rest = records.as_slice();
-        while !rest.is_empty() {
-            let view = View::parse(rest).map_err(io::Error::other)?;
-            rest = &rest[view.bytes.len()..];
-            left.message(&view, ours_below);
-        }
-    }
-}
-
-fn adopt(coordinator: &Rc<Coordinator>, left: Left) -> usize {
-    let pop = &coordinator.pop;
-    let mut count = 0;
-    for checkpoint in left.checkpoints.into_values() {
-        let unacked: Vec<u64> = checkpoint.unacked().collect();
-        let (Some(&last), Ok(queue_id)) = (unacked.last(), u32::try_from(checkpoint.queue_id))
-        else {
-            continue;
-        };
-        let group: Arc<str> = Arc::from(checkpoint.consumer_group.as_str());
-        let topic: Arc<str> = Arc::from(checkpoint.topic.as_str());
-        let queue = coordinator.shared.store.find_queue(&topic, queue_id);
-        if queue.is_none_or(|queue| last >= queue.max_offset()) {
-            continue;
-        }
-        start::line_up(coordinator, &group, &topic, queue_id, false);
+    #[test]
+    fn no_two_checkpoints_have_one_name() {
         let place = Place {
-            group,
-            topic,
-            queue_id,
+            group: Arc::from("g"),
+            topic: Arc::from("t"),
+            queue_id: 1,
         };
-        count += unacked.len();
-        let take = Op::Take {
-            offsets: unacked,
-            // RocketMQ's offset follows its checkpoints: what lies before it was popped.
-            next: last + 1,
-            pop_ms: checkpoint.pop_ms,
-            due_ms: checkpoint.due_ms(),
-            attempt: String::new(),
-        };
-        pop.change(&place, &take);
+        let all: Vec<(u64, Unacked)> = (0..70)
+            .map(|ahead| {
+                let unacked = Unacked {
+                    pop_ms: 1,
+                    due_ms: 2,
+                    times: 0,
+                    ahead,
+                };
+                (u64::from(ahead) + 5, unacked)
+            })
+            .collect();
+        let unacked = all.iter().map(|(offset, message)| (*offset, message));
+        let checkpoints = of_queue(&place, unacked, "b");
+        let starts: Vec<i64> = checkpoints.iter().map(|one| one.start_offset).collect();
+        assert_eq!(starts, [5, 37, 69]);
+        let listed: Vec<u64> = checkpoints.iter().flat_map(Checkpoint::unacked).collect();
+        assert_eq!(listed, (5..75).collect::<Vec<u64>>());
     }
-    count
 }

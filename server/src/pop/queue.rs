@@ -32,6 +32,8 @@ pub struct Unacked {
     pub due_ms: i64,
     /// How often it was delivered before its last delivery.
     pub times: u32,
+    /// How far it lies behind the first message of that delivery, which the handles of all of them name.
+    pub ahead: u32,
 }
 
 /// A change of one queue.
@@ -191,6 +193,7 @@ impl PopQueue {
 
     fn take(&mut self, offsets: &[u64], pop_ms: i64, due_ms: i64, attempt: &str) {
         let is_repeated = !attempt.is_empty() && attempt == self.attempt;
+        let first = offsets.iter().min().copied().unwrap_or(0);
         for &offset in offsets {
             let times = match self.remove(offset) {
                 Some(before) if is_repeated => before.times,
@@ -201,6 +204,7 @@ impl PopQueue {
                 pop_ms,
                 due_ms,
                 times,
+                ahead: u32::try_from(offset - first).unwrap_or(0),
             };
             self.insert(offset, unacked);
         }
@@ -226,6 +230,7 @@ impl PopQueue {
             pop_ms: new_pop_ms,
             due_ms,
             times: unacked.times,
+            ahead: 0,
         };
         self.insert(offset, changed);
         true

@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use engine::LogOffset;
 use reactor::Notify;
 use reactor::mailbox::oneshot;
 
@@ -18,6 +19,8 @@ use crate::coordinator::Coordinator;
 
 /// Whose offset in `LOG_TOPIC` says where the last complete round begins.
 const ROUND_GROUP: &str = "CID_RMQ_SYS_ORBIT_POP";
+/// In place of a queue: its offset is one of the log, see `taken_over`.
+const TAKEN_OVER: i32 = LOG_QUEUE as i32 + 1;
 /// Fewer bytes of ops than this are read again quickly enough.
 const OPS_BYTES_MIN: u64 = 4 << 20;
 /// How many bytes of ops for each byte of state.
@@ -68,6 +71,23 @@ pub fn start(coordinator: &Coordinator) -> Option<u64> {
     let queue_id = LOG_QUEUE as i32;
     let offset = tables.offsets.get(ROUND_GROUP, LOG_TOPIC, queue_id);
     offset.and_then(|offset| u64::try_from(offset).ok())
+}
+
+/// Where the log ended when we last took over what RocketMQ has left (`takeover`), kept as an offset of our group as well.
+pub fn taken_over(coordinator: &Coordinator) -> LogOffset {
+    let tables = coordinator.tables();
+    let offset = tables.offsets.get(ROUND_GROUP, LOG_TOPIC, TAKEN_OVER);
+    LogOffset(
+        offset
+            .and_then(|offset| u64::try_from(offset).ok())
+            .unwrap_or(0),
+    )
+}
+
+pub fn set_taken_over(coordinator: &Coordinator, end: LogOffset) {
+    let end = i64::try_from(end.0).expect("logs stay below 2^63");
+    let offsets = &mut coordinator.tables().offsets;
+    offsets.commit(ROUND_GROUP, LOG_TOPIC, TAKEN_OVER, end);
 }
 
 /// What a round would write now, roughly.

@@ -96,6 +96,13 @@ impl Open {
         self.entries.front().map_or(self.next, |entry| entry.offset)
     }
 
+    /// Where the oldest open half message lies.
+    pub fn first_place(&self) -> Option<LogOffset> {
+        self.entries
+            .front()
+            .map(|entry| LogOffset(entry.log_offset))
+    }
+
     /// How much of the queue a restart would have to look at.
     pub fn span(&self) -> u64 {
         self.next - self.done_to()

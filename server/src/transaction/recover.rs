@@ -94,14 +94,12 @@ impl Work {
     }
 
     /// A crash may have cut the last append in two: then its mark is missing, and what it was about stands at the very end
-    /// of the log.
+    /// of the log. RocketMQ may leave without marks what it has decided last.
     async fn find_unmarked(&mut self, last_mark: LogOffset) -> io::Result<()> {
         if self.open.is_empty() {
             return Ok(());
         }
-        // What RocketMQ laid follows no such rule.
-        let ours = self.store.rocketmqs_until();
-        let mut at = self.store.recovered_from().max(ours).max(last_mark);
+        let mut at = self.unmarked_from(last_mark);
         let end = self.log_end;
         while at < end {
             let Some(record) = self.record(at).await? else {
@@ -120,6 +118,22 @@ impl Work {
             at = LogOffset(at.0 + record.len() as u64);
         }
         Ok(())
+    }
+
+    fn unmarked_from(&self, last_mark: LogOffset) -> LogOffset {
+        let (ours, read_from) = (self.store.rocketmqs_until(), self.store.recovered_from());
+        if read_from >= ours {
+            return read_from.max(last_mark);
+        }
+        // RocketMQ had the store since. It marks what it has carried out some seconds later, all of it at once, and not at
+        // all what it has no time for when it stops.
+        let first_open = self.open.first_place().unwrap_or(ours);
+        let far = LogOffset(ours.0.saturating_sub(2 * self.store.config().segment_bytes));
+        let last_segments = match far <= self.store.first() {
+            true => self.store.first(),
+            false => self.next_segment(far),
+        };
+        read_from.max(first_open).max(last_segments)
     }
 
     /// The open transaction of which this is the outcome.

@@ -99,6 +99,15 @@ impl Cluster {
         self.world.block_on(self.broker, async { work() })
     }
 
+    /// The same for what waits. The broker must not run.
+    pub fn on_machine<F>(&mut self, work: F) -> F::Output
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.world.block_on(self.broker, work)
+    }
+
     fn settings(&self) -> Settings {
         let machine = Machine {
             host_name: "simulated".to_owned(),

@@ -3,6 +3,7 @@
 mod cluster;
 mod delayed;
 mod forbidden;
+mod handover;
 mod kept;
 mod keys;
 mod members;

@@ -21,7 +21,7 @@ const HIDDEN_MS: i64 = 10_000;
 
 /// How a test pops.
 #[derive(Clone, Copy)]
-struct Pop<'a> {
+pub struct Pop<'a> {
     count: i32,
     invisible_ms: i64,
     poll_ms: i64,
@@ -30,7 +30,7 @@ struct Pop<'a> {
     expression: &'a str,
 }
 
-const ONCE: Pop<'static> = Pop {
+pub const ONCE: Pop<'static> = Pop {
     count: 32,
     invisible_ms: HIDDEN_MS,
     poll_ms: 0,
@@ -39,9 +39,13 @@ const ONCE: Pop<'static> = Pop {
     expression: "*",
 };
 
+pub fn at_most(count: i32) -> Pop<'static> {
+    Pop { count, ..ONCE }
+}
+
 /// A message that was popped.
 #[derive(Clone, Debug)]
-struct Got {
+pub struct Got {
     body: String,
     topic: String,
     queue_id: i32,
@@ -50,7 +54,7 @@ struct Got {
     handle: String,
 }
 
-async fn pop(peer: &mut Peer, how: Pop<'_>) -> Vec<Got> {
+pub async fn pop(peer: &mut Peer, how: Pop<'_>) -> Vec<Got> {
     let answer = ask_pop(peer, how).await;
     match answer.code {
         response::SUCCESS => got(&answer),
@@ -108,14 +112,14 @@ fn got(answer: &Heard) -> Vec<Got> {
     messages
 }
 
-fn bodies(messages: &[Got]) -> Vec<&str> {
+pub fn bodies(messages: &[Got]) -> Vec<&str> {
     messages
         .iter()
         .map(|message| message.body.as_str())
         .collect()
 }
 
-async fn ack(peer: &mut Peer, message: &Got) -> Heard {
+pub async fn ack(peer: &mut Peer, message: &Got) -> Heard {
     let fields = [
         ("consumerGroup", Value::Str(GROUP)),
         ("topic", Value::Str(&message.topic)),
@@ -139,7 +143,7 @@ async fn change(peer: &mut Peer, message: &Got, invisible_ms: i64) -> Heard {
     peer.ask(code, &fields, &[]).await
 }
 
-async fn send(peer: &mut Peer, bodies: &[&str]) {
+pub async fn send(peer: &mut Peer, bodies: &[&str]) {
     for body in bodies {
         let sent = peer.send(TOPIC, "", body.as_bytes()).await;
         assert_eq!(sent.code, response::SUCCESS, "{}", sent.remark);

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use protocol::Value;
 use protocol::body::Body;
 use protocol::body::heartbeat::{HeartbeatData, ProducerData};
 use protocol::code::{request, response};
 use protocol::json::Dialect;
-use protocol::record::{View, len_at, parse_message_id};
+use protocol::record::{Draft, View, len_at, parse_message_id};
 use protocol::sysflag::{TRANSACTION_COMMIT, TRANSACTION_NONE, TRANSACTION_ROLLBACK};
+use protocol::{Text, Value};
 use protocol::{names, properties};
 use reactor::{File, OpenOptions, fs};
 
@@ -515,5 +515,66 @@ fn transactions_can_be_switched_off_and_what_looks_like_half_of_one_is_refused()
             let answer = peer.ask(request::SEND_MESSAGE, &fields, b"body").await;
             assert_eq!(answer.code, response::MESSAGE_ILLEGAL, "{sys_flag}");
         }
+    });
+}
+
+/// As RocketMQ leaves it that is stopped before it marks what it has decided.
+async fn rocketmq_commits(half: Half) {
+    let mut config = engine::Config::for_root(Path::new(STORE));
+    config.segment_bytes = 1 << 20;
+    config.flusher = engine::FlusherKind::Mmap;
+    let (store, mut writer) = engine::Store::open(config, |_| {}).await.expect("ours");
+    let queue = store.queue(TOPIC, 0);
+    let mut batch = engine::Batch::new(0);
+    let host = crate::cluster::BROKER;
+    batch.push(&queue, 0, 1, |out| {
+        let draft = Draft {
+            topic: TOPIC,
+            queue_id: 0,
+            flag: 0,
+            sys_flag: TRANSACTION_COMMIT,
+            born_ms: 1,
+            born_host: host,
+            store_host: host,
+            reconsume_times: 0,
+            prepared_transaction_offset: half.log_offset,
+            properties: Text::plain(b""),
+            body: b"decided",
+        };
+        draft.append_to(out)
+    });
+    writer.append(&mut batch).await;
+    writer.publish();
+    let end = writer.appended();
+    while store.flushed() < end {
+        reactor::sleep(Duration::from_millis(1)).await;
+        writer.publish();
+    }
+    fs::create_dir_all(&Path::new(STORE).join("consumequeue")).expect("made");
+}
+
+#[test]
+fn what_rocketmq_has_committed_and_not_marked_is_not_asked_about() {
+    let mut cluster = Cluster::start(&SOON);
+    let decided = cluster.clients(|| async {
+        let mut peer = producer().await;
+        let decided = prepare(&mut peer, "", b"decided").await;
+        prepare(&mut peer, "", b"open").await;
+        decided
+    });
+    cluster.stop_broker();
+    cluster.on_machine(rocketmq_commits(decided));
+    cluster.kill_broker();
+    cluster.start_broker();
+    cluster.clients(|| async {
+        let mut peer = producer().await;
+        assert_eq!(peer.max_offset(TOPIC, 0).await, 1);
+        let first = question(&mut peer, 5_000).await.expect("one is open");
+        let body = View::parse(&first.body).expect("a record").body.to_vec();
+        assert_eq!(body, b"open");
+        assert_eq!(
+            question(&mut peer, 1_000).await.map(|other| other.body),
+            None
+        );
     });
 }
