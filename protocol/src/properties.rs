@@ -3,7 +3,9 @@
 //! The last separator may be missing. A pair without a name or without a value does not count,
 //! and of two pairs with one name the last counts; so reads RocketMQ.
 
-use memchr::{Memchr2, memchr2_iter};
+mod separators;
+
+use separators::Separators;
 
 pub const NAME_VALUE_SEPARATOR: u8 = 1;
 pub const PAIR_SEPARATOR: u8 = 2;
@@ -64,7 +66,7 @@ pub const CRC32: &str = "__CRC32#";
 pub fn iter(properties: &[u8]) -> Pairs<'_> {
     Pairs {
         properties,
-        separators: memchr2_iter(NAME_VALUE_SEPARATOR, PAIR_SEPARATOR, properties),
+        separators: Separators::of(properties),
         start: 0,
     }
 }
@@ -72,7 +74,7 @@ pub fn iter(properties: &[u8]) -> Pairs<'_> {
 /// See [`iter`]. One walk over all bytes.
 pub struct Pairs<'a> {
     properties: &'a [u8],
-    separators: Memchr2<'a>,
+    separators: Separators<'a>,
     /// Of the pair that is read next.
     start: usize,
 }

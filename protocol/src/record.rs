@@ -18,9 +18,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 mod draft;
 mod view;
+mod views;
 
 pub use draft::{Draft, Placed};
 pub use view::View;
+pub use views::{Views, views};
 
 /// A record whose topic length has one byte.
 pub const MAGIC_V1: u32 = 0xDAA3_20A7;

@@ -13,7 +13,10 @@ use crate::socket::Socket;
 /// A vector that a burst made larger than this is not kept for reuse.
 const KEPT_CAPACITY_BYTES_MAX: usize = 256 * 1024;
 /// Cleared gathers kept for reuse by one connection.
-const KEPT_GATHERS_MAX: usize = 4;
+const KEPT_GATHERS_MAX: usize = 8;
+/// Gathers that wait together leave with one system call: so many, and but for the first no more bytes than this.
+const TOGETHER_MAX: usize = 8;
+const TOGETHER_BYTES_MAX: usize = 256 * 1024;
 
 /// Clones are the same outbox. Dropping the last one flushes and closes.
 #[derive(Clone)]
@@ -33,11 +36,13 @@ impl Drop for Users {
 struct State {
     socket: Rc<Socket>,
     /// Sent in this order, and then `open`.
-    queue: RefCell<VecDeque<Item>>,
+    queue: RefCell<VecDeque<Gather>>,
     /// Where bytes are appended now.
     open: RefCell<Vec<u8>>,
     spare: RefCell<Vec<u8>>,
     gathers: RefCell<Vec<Gather>>,
+    /// An empty vector for those that leave together.
+    together: RefCell<Vec<Gather>>,
     /// Includes what is being sent.
     queued_bytes: Cell<usize>,
     /// The same of all outboxes that share it.
@@ -52,7 +57,7 @@ struct State {
 
 enum Item {
     Bytes(Vec<u8>),
-    Gather(Gather),
+    Gathers(Vec<Gather>),
 }
 
 impl Outbox {
@@ -69,6 +74,7 @@ impl Outbox {
             open: RefCell::default(),
             spare: RefCell::default(),
             gathers: RefCell::default(),
+            together: RefCell::default(),
             queued_bytes: Cell::new(0),
             queued_in_all,
             work: Notify::new(),
@@ -107,7 +113,7 @@ impl Outbox {
             open.append(&mut gather.head);
             std::mem::swap(&mut *open, &mut gather.head);
         }
-        state.queue.borrow_mut().push_back(Item::Gather(gather));
+        state.queue.borrow_mut().push_back(gather);
     }
 
     /// Wakes the sending task. Once per batch.
@@ -160,8 +166,19 @@ impl State {
     }
 
     fn next(&self) -> Option<Item> {
-        if let Some(item) = self.queue.borrow_mut().pop_front() {
-            return Some(item);
+        let mut queue = self.queue.borrow_mut();
+        if let Some(first) = queue.pop_front() {
+            let mut bytes = first.len();
+            let mut together = self.together.take();
+            together.push(first);
+            while together.len() < TOGETHER_MAX
+                && let Some(next) =
+                    queue.pop_front_if(|next| bytes + next.len() <= TOGETHER_BYTES_MAX)
+            {
+                bytes += next.len();
+                together.push(next);
+            }
+            return Some(Item::Gathers(together));
         }
         let mut open = self.open.borrow_mut();
         if open.is_empty() {
@@ -195,13 +212,17 @@ impl State {
         }
     }
 
-    fn keep_gather(&self, mut gather: Gather) {
-        gather.clear();
-        gather.give_back_copies();
+    fn keep_gathers(&self, mut sent: Vec<Gather>) {
         let mut gathers = self.gathers.borrow_mut();
-        if gathers.len() < KEPT_GATHERS_MAX && gather.head.capacity() <= KEPT_CAPACITY_BYTES_MAX {
-            gathers.push(gather);
+        for mut gather in sent.drain(..) {
+            gather.clear();
+            gather.give_back_copies();
+            if gathers.len() < KEPT_GATHERS_MAX && gather.head.capacity() <= KEPT_CAPACITY_BYTES_MAX
+            {
+                gathers.push(gather);
+            }
         }
+        self.together.replace(sent);
     }
 
     fn close_after_flush(&self) {
@@ -238,10 +259,10 @@ async fn send_all(state: Rc<State>) {
                 state.keep_vector(bytes);
                 (sent, outcome)
             }
-            Item::Gather(gather) => {
-                let (outcome, gather) = state.socket.send_gather(gather).await;
-                let sent = gather.len();
-                state.keep_gather(gather);
+            Item::Gathers(gathers) => {
+                let (outcome, gathers) = state.socket.send_gathers(gathers).await;
+                let sent = gathers.iter().map(Gather::len).sum();
+                state.keep_gathers(gathers);
                 (sent, outcome)
             }
         };

@@ -93,11 +93,11 @@ impl Socket {
         }
     }
 
-    /// Sends the head and all slices in order, nothing copied. Otherwise like `send`.
-    pub async fn send_gather(&self, gather: Gather) -> (io::Result<()>, Gather) {
+    /// Sends one gather behind the other, of each the head and all slices in order, nothing copied. Otherwise like `send`.
+    pub async fn send_gathers(&self, gathers: Vec<Gather>) -> (io::Result<()>, Vec<Gather>) {
         match &self.0 {
-            SocketBody::Ring(socket) => socket.send_gather(gather).await,
-            SocketBody::Sim(socket) => socket.send_gather(gather).await,
+            SocketBody::Ring(socket) => socket.send_gathers(gathers).await,
+            SocketBody::Sim(socket) => socket.send_gathers(gathers).await,
         }
     }
 

@@ -419,9 +419,9 @@ fn a_gather_of_more_slices_than_one_call_takes_arrives_in_order() {
         }
         let (server, client) = pair().await;
         let sending = spawn("gather", async move {
-            let (sent, gather) = server.send_gather(gather).await;
+            let (sent, gathers) = server.send_gathers(vec![gather]).await;
             sent.unwrap();
-            (gather.slices.len(), server)
+            (gathers[0].slices.len(), server)
         });
         let received = receive_exactly(&client, expected.len()).await;
         assert!(received == expected);

@@ -13,7 +13,6 @@ mod owed;
 mod parked;
 mod pending;
 mod progress;
-pub(crate) mod reading;
 mod rolled;
 mod theirs;
 pub(crate) mod timed;
@@ -28,9 +27,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{AppendError, Queue, QueueOffset, Store};
+use engine::{AppendError, Queue, QueueOffset, ReadLimits, Store};
 use protocol::names::SCHEDULE_TOPIC;
-use protocol::record::{RecordError, View};
+use protocol::record::{RecordError, View, views};
 use reactor::{Instant, Notify, Task};
 
 pub use checkpoint::{TIMERS, read as read_timers, write as write_timers};
@@ -39,9 +38,9 @@ pub use handover::{LaidOut, end as hand_back};
 pub use progress::{Progress, Saved};
 
 use crate::internal::{Appended, Appender, NotAppended};
+use crate::reading::{self, At};
 use crate::shard::Shard;
 use owed::{Movable, Mover};
-use reading::At;
 pub use theirs::{Theirs, slot_ms};
 use timer::Timers;
 use turn::Turn;
@@ -55,6 +54,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const CLOCK_GRACE: Duration = Duration::from_millis(100);
 /// What one append takes along at most.
 const BATCH_BYTES_MAX: usize = 256 << 10;
+/// Messages of a level that are read at once.
+const READ: ReadLimits = reading::stretch(32, 256 << 10);
 /// Between the beginnings of two deliveries: messages that are due one after the other share one. After a quiet time there is
 /// no pause.
 const DELIVER_EVERY: Duration = Duration::from_millis(2);
@@ -266,7 +267,7 @@ impl Level {
 
     /// Copies the next messages out of the log; none if there is nothing at `at`. Says where the level is after them.
     async fn read(&self, at: QueueOffset, records: &mut Vec<u8>) -> io::Result<u64> {
-        match reading::read(&self.store, &self.queue, at, records).await? {
+        match reading::read(&self.store, &self.queue, at, &READ, records).await? {
             At::Records(next) => return Ok(next),
             At::End => {}
             At::Outside => self.start_within_the_queue(),
@@ -285,10 +286,8 @@ impl Level {
 
     /// All of `records`, each at its time.
     async fn deliver(&mut self, records: &[u8]) -> Result<(), Interrupted> {
-        let mut rest = records;
-        while !rest.is_empty() {
-            let view = View::parse(rest).map_err(Interrupted::unreadable)?;
-            rest = &rest[view.bytes.len()..];
+        for view in views(records) {
+            let view = view.map_err(Interrupted::unreadable)?;
             let wait_ms = due::wait_ms(view.store_ms, self.delay_ms, reactor::wall_ms());
             if wait_ms > 0 {
                 self.append().await?;

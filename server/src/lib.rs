@@ -31,6 +31,7 @@ pub mod offsets;
 pub mod pop;
 pub mod published;
 pub mod queue_locks;
+mod reading;
 pub mod registration;
 pub mod request;
 pub mod request_inbox;

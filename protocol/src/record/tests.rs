@@ -182,3 +182,22 @@ fn a_changed_body_does_not_pass_its_checksum() {
         Err(RecordError::BodyCrc { .. })
     ));
 }
+
+#[test]
+fn records_one_behind_the_other_end_at_what_is_none() {
+    let mut bytes = Vec::new();
+    for body in [b"one".as_slice(), b"", b"three"] {
+        draft("t", Text::plain(b""), body).append_to(&mut bytes);
+    }
+    let bodies = |bytes| -> Vec<_> {
+        views(bytes)
+            .map(|view| view.map(|view| view.body))
+            .collect()
+    };
+    let whole = [Ok(b"one".as_slice()), Ok(b""), Ok(b"three")];
+    assert_eq!(bodies(&bytes), whole);
+    assert_eq!(bodies(b""), []);
+    let cut = bodies(&bytes[..bytes.len() - 1]);
+    assert_eq!(cut[..2], whole[..2]);
+    assert!(matches!(cut[2..], [Err(RecordError::Length { .. })]));
+}

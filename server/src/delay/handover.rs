@@ -10,30 +10,20 @@ use std::path::{Path, PathBuf};
 
 use engine::{LogOffset, QueueOffset, ReadLimits};
 use protocol::properties::{self, tag_hash};
-use protocol::record::View;
+use protocol::record::{View, views};
 use reactor::{File, OpenOptions, fs};
 
 use super::checkpoint::{self, Checkpoint};
-use super::reading::{self, At};
 use super::theirs::{self, Theirs};
 use super::timed;
 use super::timer::Timers;
 use super::wheel_log::{Chunk, Unit, Wheel, WheelLog};
+use crate::reading::{self, At};
 
 const TIMER_LOG: &str = "timerlog";
 /// Written at once.
 const CHUNK_BYTES: usize = 1 << 20;
-const STRETCH: ReadLimits = ReadLimits {
-    messages_max: STRETCH_MESSAGES_MAX,
-    bytes_max: STRETCH_BYTES_MAX,
-    memory_messages_max: STRETCH_MESSAGES_MAX,
-    memory_bytes_max: STRETCH_BYTES_MAX,
-    disk_messages_max: STRETCH_MESSAGES_MAX,
-    disk_bytes_max: STRETCH_BYTES_MAX,
-    scan_max: STRETCH_MESSAGES_MAX,
-};
-const STRETCH_MESSAGES_MAX: u32 = 1_024;
-const STRETCH_BYTES_MAX: u32 = 1 << 20;
+const STRETCH: ReadLimits = reading::stretch(1_024, 1 << 20);
 
 /// Where a RocketMQ begins that gets the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,8 +116,7 @@ impl Timers {
         let mut parked = offsets.into_iter().peekable();
         while at < end {
             let place = QueueOffset(at);
-            let read =
-                reading::read_up_to(self.store(), self.queue(), place, &STRETCH, &mut records);
+            let read = reading::read(self.store(), self.queue(), place, &STRETCH, &mut records);
             let behind = match read.await? {
                 At::Records(behind) => behind,
                 At::End => break,
@@ -136,10 +125,8 @@ impl Timers {
                     continue;
                 }
             };
-            let mut rest = records.as_slice();
-            while !rest.is_empty() {
-                let view = View::parse(rest).map_err(io::Error::other)?;
-                rest = &rest[view.bytes.len()..];
+            for view in views(&records) {
+                let view = view.map_err(io::Error::other)?;
                 while parked
                     .next_if(|&offset| offset < view.queue_offset)
                     .is_some()

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use engine::{Ask, LogOffset, Queue, QueueOffset, Store};
 use protocol::names::TIMER_TOPIC;
-use protocol::record::View;
+use protocol::record::views;
 use reactor::Instant;
 use reactor::mailbox::{Receiver, Sender};
 
-use super::reading::{self, At};
 use super::timer::Timers;
 use super::turn::Turn;
-use super::{BATCH_BYTES_MAX, Interrupted, Progress, StopGate, due, timed};
+use super::{BATCH_BYTES_MAX, Interrupted, Progress, READ, StopGate, due, timed};
 use crate::internal::Appender;
 use crate::messages::ToWriter;
+use crate::reading::{self, At};
 
 /// A segment of which more than its half had to be appended again gives back little: the next one waits for so long, or
 /// a disk full of delayed messages would be copied in circles.
@@ -97,7 +97,7 @@ impl Mover {
         let mut bytes = 0;
         loop {
             let at = QueueOffset(self.progress.get(level.level));
-            let found = reading::read(&self.store, &level.queue, at, &mut records).await;
+            let found = reading::read(&self.store, &level.queue, at, &READ, &mut records).await;
             let behind = match found.map_err(|error| Interrupted::Refused(error.to_string()))? {
                 At::Records(behind) => behind,
                 At::End => return Ok(Some(bytes)),
@@ -107,14 +107,15 @@ impl Mover {
                     continue;
                 }
             };
-            let mut rest = records.as_slice();
+            let mut read = views(&records).peekable();
             // For each message that is appended: where the level is once it is.
             let mut added = Vec::new();
             let mut next = at.0;
             let mut is_above = false;
-            while !rest.is_empty() && appender.bytes_len() < BATCH_BYTES_MAX {
-                let view = View::parse(rest).map_err(Interrupted::unreadable)?;
-                rest = &rest[view.bytes.len()..];
+            while appender.bytes_len() < BATCH_BYTES_MAX
+                && let Some(view) = read.next()
+            {
+                let view = view.map_err(Interrupted::unreadable)?;
                 if view.log_offset >= below.0 {
                     is_above = true;
                     break;
@@ -133,7 +134,7 @@ impl Mover {
                 appender.add(&target, timed::tag_hash(&view), &draft);
                 added.push(next);
             }
-            if rest.is_empty() && !is_above {
+            if read.peek().is_none() && !is_above {
                 next = behind; // Damaged messages are not among the records.
             }
             // What was appended is not appended again, whatever becomes of what is behind it.

@@ -19,14 +19,13 @@ use std::time::Duration;
 use engine::{LogOffset, Queue, QueueOffset, ReadLimits, Store};
 use protocol::Text;
 use protocol::names::TIMER_TOPIC;
-use protocol::record::View;
+use protocol::record::{View, views};
 use reactor::Instant;
 
 use super::checkpoint::Checkpoint;
 use super::gauges::Gauges;
 use super::parked::Parked;
 use super::pending::{Key, Timer};
-use super::reading::{self, At};
 use super::rolled::Rolled;
 use super::theirs::Theirs;
 use super::turn::Turn;
@@ -35,20 +34,11 @@ use super::{
 };
 use super::{due, timed};
 use crate::internal::Appender;
+use crate::reading::{self, At};
 use crate::shard::Shard;
 
 /// What one look takes in before others have their turn: after a restart there may be a million messages to look at.
-const LOOK: ReadLimits = ReadLimits {
-    messages_max: LOOK_MESSAGES_MAX,
-    bytes_max: LOOK_BYTES_MAX,
-    memory_messages_max: LOOK_MESSAGES_MAX,
-    memory_bytes_max: LOOK_BYTES_MAX,
-    disk_messages_max: LOOK_MESSAGES_MAX,
-    disk_bytes_max: LOOK_BYTES_MAX,
-    scan_max: LOOK_MESSAGES_MAX,
-};
-const LOOK_MESSAGES_MAX: u32 = 512;
-const LOOK_BYTES_MAX: u32 = 512 << 10;
+const LOOK: ReadLimits = reading::stretch(512, 512 << 10);
 /// What is read ahead before it is looked whether something is due.
 const READ_STEP: usize = 16;
 const BATCH_MESSAGES_MAX: usize = 512;
@@ -251,7 +241,7 @@ impl Timers {
         records: &mut Vec<u8>,
     ) -> Result<At, Interrupted> {
         let at = QueueOffset(at);
-        let found = reading::read_up_to(&self.store, &self.queue, at, limits, records).await;
+        let found = reading::read(&self.store, &self.queue, at, limits, records).await;
         found.map_err(|error| Interrupted::Refused(error.to_string()))
     }
 
@@ -259,11 +249,9 @@ impl Timers {
         let now_ms = reactor::wall_ms();
         let mut parked = self.parked.borrow_mut();
         let mut rolled = self.rolled.borrow_mut();
-        let mut rest = records;
         let mut taken = 0;
-        while !rest.is_empty() {
-            let view = View::parse(rest).map_err(Interrupted::unreadable)?;
-            rest = &rest[view.bytes.len()..];
+        for view in views(records) {
+            let view = view.map_err(Interrupted::unreadable)?;
             if timed::is_revive(&view) {
                 continue;
             }

@@ -14,15 +14,15 @@ use protocol::body::Body;
 use protocol::body::revive::{Ack, BatchAck, Checkpoint, Name};
 use protocol::names::TIMER_TOPIC;
 use protocol::properties;
-use protocol::record::View;
+use protocol::record::{View, views};
 
 use super::entry::Place;
 use super::handback::{CHECKPOINT_TAG, OUR_MARK};
 use super::queue::{Op, Unacked};
 use super::{rounds, start};
 use crate::coordinator::Coordinator;
-use crate::delay::reading::{self, At};
 use crate::delay::{TIMERS, Theirs, read_timers, timed};
+use crate::reading::{self, At};
 
 /// Whose offsets say how far the revive topic is done.
 const REVIVE_GROUP: &str = "CID_RMQ_SYS_REVIVE_GROUP";
@@ -31,17 +31,7 @@ const ACK_TAG: &str = "ack";
 const BATCH_ACK_TAG: &str = "bAck";
 /// Messages in one op; rounds write as many.
 const PIECE_LEN_MAX: usize = 4_096;
-const STRETCH_MESSAGES_MAX: u32 = 256;
-const STRETCH_BYTES_MAX: u32 = 1 << 20;
-const STRETCH: ReadLimits = ReadLimits {
-    messages_max: STRETCH_MESSAGES_MAX,
-    bytes_max: STRETCH_BYTES_MAX,
-    memory_messages_max: STRETCH_MESSAGES_MAX,
-    memory_bytes_max: STRETCH_BYTES_MAX,
-    disk_messages_max: STRETCH_MESSAGES_MAX,
-    disk_bytes_max: STRETCH_BYTES_MAX,
-    scan_max: STRETCH_MESSAGES_MAX,
-};
+const STRETCH: ReadLimits = reading::stretch(256, 1 << 20);
 
 /// RocketMQ's messages that were popped and not acknowledged, as far as its log says so.
 #[derive(Default)]
@@ -188,16 +178,13 @@ async fn read(
     let mut at = from.clamp(queue.min_offset(), queue.max_offset());
     loop {
         let place = QueueOffset(at);
-        at = match reading::read_up_to(store, queue, place, &STRETCH, &mut records).await? {
+        at = match reading::read(store, queue, place, &STRETCH, &mut records).await? {
             At::Records(next) => next,
             At::Outside if at < queue.min_offset() => queue.min_offset(),
             At::Outside | At::End => return Ok(()),
         };
-        let mut rest = records.as_slice();
-        while !rest.is_empty() {
-            let view = View::parse(rest).map_err(io::Error::other)?;
-            rest = &rest[view.bytes.len()..];
-            each(&view);
+        for view in views(&records) {
+            each(&view.map_err(io::Error::other)?);
         }
     }
 }

@@ -6,14 +6,14 @@ use std::io;
 use engine::LogOffset;
 use hashbrown::HashSet;
 use protocol::names::{TRANS_CHECK_MAX_TIME_TOPIC, TRANS_HALF_TOPIC, TRANS_OP_HALF_TOPIC};
-use protocol::record::View;
+use protocol::record::{View, views};
 use protocol::sysflag;
 
 use super::half::Half;
 use super::keep;
 use super::marks::{self, Mark, Needed};
 use super::open::Open;
-use super::work::{Work, next_record};
+use super::work::Work;
 
 impl Work {
     pub async fn recover(&mut self) -> io::Result<()> {
@@ -59,8 +59,8 @@ impl Work {
         let mut decided = HashSet::new();
         let mut end = LogOffset(0);
         while let Some(records) = self.next_marks().await? {
-            let mut rest = records.as_slice();
-            while let Some(view) = next_record(&mut rest)? {
+            for view in views(&records) {
+                let view = view.map_err(io::Error::other)?;
                 let named = marks::offsets(&view);
                 decided.extend(named.filter(|&offset| offset >= halves_from));
                 self.add_mark(&view);
@@ -72,8 +72,8 @@ impl Work {
 
     async fn read_halves(&mut self, decided: &HashSet<u64>) -> io::Result<()> {
         while let Some(records) = self.next_halves().await? {
-            let mut rest = records.as_slice();
-            while let Some(view) = next_record(&mut rest)? {
+            for view in views(&records) {
+                let view = view.map_err(io::Error::other)?;
                 let half = Half::of(&view);
                 let by_origin = half.is_rocketmqs_copy
                     && half.origin.is_some_and(|origin| decided.contains(&origin));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use engine::{LogOffset, Queue, QueueOffset, ReadLimits, Store};
 use protocol::names::{TRANS_HALF_TOPIC, TRANS_OP_HALF_TOPIC};
-use protocol::record::View;
+use protocol::record::{View, views};
 use reactor::Instant;
 
 use super::Inbox;
@@ -20,25 +20,15 @@ use super::marks::{self, Mark, Needed};
 use super::open::Open;
 use crate::config::Settings;
 use crate::coordinator::Coordinator;
-use crate::delay::reading::{self, At};
 use crate::internal::{Appended, Appender, NotAppended};
 use crate::published::Reader;
+use crate::reading::{self, At};
 use crate::shard::Shard;
 
 /// After a refusal (disk full) or a failed read.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Read at once from a queue; after a start that may be long.
-const STRETCH: ReadLimits = ReadLimits {
-    messages_max: STRETCH_MESSAGES_MAX,
-    bytes_max: STRETCH_BYTES_MAX,
-    memory_messages_max: STRETCH_MESSAGES_MAX,
-    memory_bytes_max: STRETCH_BYTES_MAX,
-    disk_messages_max: STRETCH_MESSAGES_MAX,
-    disk_bytes_max: STRETCH_BYTES_MAX,
-    scan_max: STRETCH_MESSAGES_MAX,
-};
-const STRETCH_MESSAGES_MAX: u32 = 1024;
-const STRETCH_BYTES_MAX: u32 = 1 << 20;
+const STRETCH: ReadLimits = reading::stretch(1_024, 1 << 20);
 /// With nothing open it looks again this often, for nothing: the append wakes it.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(600);
 /// The clock on the wall may be set: a long sleep is cut into pieces.
@@ -187,9 +177,8 @@ impl Work {
     pub async fn follow(&mut self) -> io::Result<()> {
         self.follow_halves().await?;
         while let Some(records) = self.next_marks().await? {
-            let mut rest = records.as_slice();
-            while let Some(view) = next_record(&mut rest)? {
-                self.add_mark(&view);
+            for view in views(&records) {
+                self.add_mark(&view.map_err(io::Error::other)?);
             }
             self.records = records;
         }
@@ -198,9 +187,8 @@ impl Work {
 
     pub async fn follow_halves(&mut self) -> io::Result<()> {
         while let Some(records) = self.next_halves().await? {
-            let mut rest = records.as_slice();
-            while let Some(view) = next_record(&mut rest)? {
-                self.add(&Half::of(&view));
+            for view in views(&records) {
+                self.add(&Half::of(&view.map_err(io::Error::other)?));
             }
             self.records = records;
         }
@@ -250,7 +238,7 @@ impl Work {
 
     async fn read(&mut self, queue: &Arc<Queue>, at: u64) -> io::Result<At> {
         let at = QueueOffset(at);
-        reading::read_up_to(&self.store, queue, at, &STRETCH, &mut self.records).await
+        reading::read(&self.store, queue, at, &STRETCH, &mut self.records).await
     }
 
     /// When producers are asked about it, if they have not decided by then.
@@ -326,16 +314,6 @@ impl Work {
     pub fn settings(&self) -> &Settings {
         self.settings.value()
     }
-}
-
-/// The record in front, taken off.
-pub fn next_record<'a>(rest: &mut &'a [u8]) -> io::Result<Option<View<'a>>> {
-    if rest.is_empty() {
-        return Ok(None);
-    }
-    let view = View::parse(rest).map_err(io::Error::other)?;
-    *rest = &rest[view.bytes.len()..];
-    Ok(Some(view))
 }
 
 /// Until one of the two is done.

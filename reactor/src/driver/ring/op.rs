@@ -22,7 +22,7 @@ use crate::buffer::Buffer;
 pub(super) enum Keep {
     Address(Rc<Handle>, Box<libc::sockaddr_storage>),
     Bytes(Rc<Handle>, Vec<u8>),
-    Gather(Rc<Handle>, Box<GatherSend>),
+    Gathers(Rc<Handle>, Box<GatherSend>),
     Buffer(Arc<std::fs::File>, Buffer),
     Looped(Arc<std::fs::File>, Box<LoopedWrite>),
     File(Arc<std::fs::File>),

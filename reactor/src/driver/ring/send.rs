@@ -1,4 +1,4 @@
-//! Sending: bytes of one vector, or a gather of many slices. The kernel is asked to send all of it and to wait inside
+//! Sending: bytes of one vector, or gathers of many slices. The kernel is asked to send all of it and to wait inside
 //! the ring while the peer's window is full; what it leaves over is sent by the next entry.
 
 use std::io;
@@ -24,10 +24,10 @@ const BYTES_PER_CALL_MAX: usize = 1 << 30;
 /// Sent gather states kept for reuse.
 const SPARES_MAX: usize = 64;
 
-/// A gather with the addresses of its slices, as the kernel wants them. Does not move while the kernel reads it.
+/// Gathers with the addresses of their slices, as the kernel wants them. Does not move while the kernel reads it.
 #[derive(Default)]
 pub(super) struct GatherSend {
-    gather: Gather,
+    gathers: Vec<Gather>,
     /// Everything still to be sent, in order; the first may be the rest of a slice.
     rest: Vec<libc::iovec>,
     /// How many of `rest` are done.
@@ -36,19 +36,21 @@ pub(super) struct GatherSend {
 }
 
 impl GatherSend {
-    fn load(&mut self, gather: Gather) {
-        self.gather = gather;
+    fn load(&mut self, gathers: Vec<Gather>) {
+        self.gathers = gathers;
         self.rest.clear();
         self.done = 0;
         let rest = &mut self.rest;
-        self.gather.for_each_slice(|bytes| {
-            if !bytes.is_empty() {
-                rest.push(libc::iovec {
-                    iov_base: bytes.as_ptr().cast_mut().cast(),
-                    iov_len: bytes.len(),
-                });
-            }
-        });
+        for gather in &self.gathers {
+            gather.for_each_slice(|bytes| {
+                if !bytes.is_empty() {
+                    rest.push(libc::iovec {
+                        iov_base: bytes.as_ptr().cast_mut().cast(),
+                        iov_len: bytes.len(),
+                    });
+                }
+            });
+        }
     }
 
     /// The next call's message, or None if all is sent.
@@ -106,13 +108,13 @@ pub(super) async fn send_all(
     (Ok(()), bytes)
 }
 
-pub(super) async fn send_gather(
+pub(super) async fn send_gathers(
     ring: &Rc<Ring>,
     handle: &Rc<Handle>,
-    gather: Gather,
-) -> (io::Result<()>, Gather) {
+    gathers: Vec<Gather>,
+) -> (io::Result<()>, Vec<Gather>) {
     let mut state = ring.gather_spares.borrow_mut().pop().unwrap_or_default();
-    state.load(gather);
+    state.load(gathers);
     let mut outcome = Ok(());
     while let Some(message) = state.next_message() {
         let (number, flags) = handle.target(ring);
@@ -120,9 +122,11 @@ pub(super) async fn send_gather(
             .flags(SEND_FLAGS as u32)
             .build()
             .flags(flags);
-        let (result, keep) = ring.start(Keep::Gather(handle.clone(), state), entry).await;
-        let Keep::Gather(_, returned) = keep else {
-            unreachable!("a gather send gives its state back");
+        let (result, keep) = ring
+            .start(Keep::Gathers(handle.clone(), state), entry)
+            .await;
+        let Keep::Gathers(_, returned) = keep else {
+            unreachable!("a send of gathers gives its state back");
         };
         state = returned;
         match progress(result) {
@@ -133,12 +137,12 @@ pub(super) async fn send_gather(
             }
         }
     }
-    let gather = std::mem::take(&mut state.gather);
+    let gathers = std::mem::take(&mut state.gathers);
     let mut spares = ring.gather_spares.borrow_mut();
     if spares.len() < SPARES_MAX {
         spares.push(state);
     }
-    (outcome, gather)
+    (outcome, gathers)
 }
 
 /// A send that was interrupted, or that moved nothing without saying why, is simply repeated or refused.
@@ -157,11 +161,12 @@ mod tests {
     #[test]
     fn a_partial_send_goes_on_where_it_stopped() {
         let mut state = GatherSend::default();
-        state.load(Gather {
-            head: b"abcdef".to_vec(),
+        let gather = |head: &[u8]| Gather {
+            head: head.to_vec(),
             ..Gather::default()
-        });
-        let base = state.gather.head.as_ptr();
+        };
+        state.load(vec![gather(b"abcdef"), gather(b""), gather(b"gh")]);
+        let base = state.gathers[0].head.as_ptr();
         state.advance(4);
         assert!(state.next_message().is_some());
         assert_eq!(
@@ -169,7 +174,12 @@ mod tests {
             base.wrapping_add(4)
         );
         assert_eq!(state.rest[0].iov_len, 2);
-        state.advance(2);
+        state.advance(3);
+        let message = state.next_message().expect("one byte is left");
+        // SAFETY: the message lives in `state`.
+        assert_eq!(unsafe { (*message).msg_iovlen }, 1);
+        assert_eq!(state.rest[1].iov_len, 1);
+        state.advance(1);
         assert!(state.next_message().is_none());
     }
 }

@@ -147,8 +147,8 @@ impl Socket {
         send::send_all(&self.ring, &self.handle, bytes).await
     }
 
-    pub(crate) async fn send_gather(&self, gather: Gather) -> (io::Result<()>, Gather) {
-        send::send_gather(&self.ring, &self.handle, gather).await
+    pub(crate) async fn send_gathers(&self, gathers: Vec<Gather>) -> (io::Result<()>, Vec<Gather>) {
+        send::send_gathers(&self.ring, &self.handle, gathers).await
     }
 
     pub(crate) fn shutdown(&self) {

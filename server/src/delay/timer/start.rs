@@ -3,11 +3,11 @@
 //! names and from all that came after it.
 
 use engine::ReadLimits;
-use protocol::record::View;
+use protocol::record::views;
 
 use super::{LOOK, Timers};
-use crate::delay::reading::At;
 use crate::delay::{Interrupted, timed};
+use crate::reading::At;
 
 /// What is looked at before that is delivered which is due of it.
 const STEP: u64 = 1_024;
@@ -53,10 +53,8 @@ impl Timers {
     }
 
     fn withdraw(&self, records: &[u8]) -> Result<(), Interrupted> {
-        let mut rest = records;
-        while !rest.is_empty() {
-            let view = View::parse(rest).map_err(Interrupted::unreadable)?;
-            rest = &rest[view.bytes.len()..];
+        for view in views(records) {
+            let view = view.map_err(Interrupted::unreadable)?;
             if let Some(name) = timed::withdraws(&view)
                 && let Some(due_ms) = self.theirs.due_ms(&view)
             {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::{Queue, QueueOffset, Read, ReadLimits, Store};
+use engine::{Queue, QueueOffset, ReadLimits, Store};
 use protocol::Command;
 use protocol::body::Body;
 use protocol::body::figures::{ConsumeQueueEntries, ConsumeQueueEntry};
@@ -12,17 +12,16 @@ use protocol::code::response;
 use protocol::header::admin::ConsumeQueueQuery;
 use protocol::json::Dialect;
 use protocol::properties::{self, tag_hash};
-use protocol::record::View;
-use reactor::Gather;
+use protocol::record::{View, views};
 
 use crate::coordinator::Coordinator;
 use crate::filter::tags::TagFilter;
 use crate::handlers::{Answer, Handled, Reply, refuse};
+use crate::reading::{self, At};
 
 /// One answer shows no more.
 const ENTRIES_MAX: usize = 1024;
-const READ_MESSAGES_MAX: u32 = 32;
-const READ_BYTES_MAX: u32 = 256 << 10;
+const READ: ReadLimits = reading::stretch(32, 256 << 10);
 
 /// 321. The entries are read from the messages: the index knows nothing else than they do.
 pub fn entries(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
@@ -69,32 +68,15 @@ async fn read(
     count: usize,
     filter: Option<&TagFilter>,
 ) -> std::io::Result<Vec<ConsumeQueueEntry>> {
-    let limits = ReadLimits {
-        messages_max: READ_MESSAGES_MAX,
-        bytes_max: READ_BYTES_MAX,
-        ..ReadLimits::default()
-    };
     let (mut entries, mut at, mut records) = (Vec::new(), from, Vec::new());
     while entries.len() < count {
-        let mut gather = Gather::default();
-        let mut read = store.read(queue, at, &limits, |_| true, &mut gather);
-        if let Read::Cold(cold) = read {
-            read = store.fetch(cold, |_| true, &mut gather).await?;
-        }
-        at = match read {
-            Read::Found(found) => found.next,
-            Read::NoneMatched { next } => next,
-            _ => break,
+        at = match reading::read(store, queue, at, &READ, &mut records).await? {
+            At::Records(next) => QueueOffset(next),
+            At::End | At::Outside => break,
         };
-        records.clear();
-        gather.copy_slices_to(&mut records);
-        let mut rest = records.as_slice();
-        while let Ok(view) = View::parse(rest)
-            && entries.len() < count
-        {
-            entries.push(entry(&view, filter));
-            rest = &rest[view.bytes.len()..];
-        }
+        let read = views(&records).map_while(Result::ok);
+        let room = count - entries.len();
+        entries.extend(read.take(room).map(|view| entry(&view, filter)));
         reactor::yield_now().await;
     }
     Ok(entries)

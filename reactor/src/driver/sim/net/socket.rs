@@ -101,10 +101,12 @@ impl Socket {
         (self.send_all(&bytes).await, bytes)
     }
 
-    pub(crate) async fn send_gather(&self, gather: Gather) -> (io::Result<()>, Gather) {
-        let mut bytes = Vec::with_capacity(gather.len());
-        gather.for_each_slice(|slice| bytes.extend_from_slice(slice));
-        (self.send_all(&bytes).await, gather)
+    pub(crate) async fn send_gathers(&self, gathers: Vec<Gather>) -> (io::Result<()>, Vec<Gather>) {
+        let mut bytes = Vec::new();
+        for gather in &gathers {
+            gather.for_each_slice(|slice| bytes.extend_from_slice(slice));
+        }
+        (self.send_all(&bytes).await, gathers)
     }
 
     async fn send_all(&self, bytes: &[u8]) -> io::Result<()> {

@@ -1,13 +1,10 @@
-//! Copies of a delay queue's messages, hot or cold.
+//! Copies of the messages in a queue that the broker itself reads (delays, transactions, ops of POP), hot or cold.
 
 use std::io;
 use std::sync::Arc;
 
 use engine::{Queue, QueueOffset, Read, ReadLimits, Store};
 use reactor::Gather;
-
-const READ_MESSAGES_MAX: u32 = 32;
-const READ_BYTES_MAX: u32 = 256 << 10;
 
 /// What was found at an offset.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,23 +17,21 @@ pub enum At {
     Outside,
 }
 
-/// Replaces what is in `records` by the next messages.
-pub async fn read(
-    store: &Arc<Store>,
-    queue: &Queue,
-    at: QueueOffset,
-    records: &mut Vec<u8>,
-) -> io::Result<At> {
-    let limits = ReadLimits {
-        messages_max: READ_MESSAGES_MAX,
-        bytes_max: READ_BYTES_MAX,
-        ..ReadLimits::default()
-    };
-    read_up_to(store, queue, at, &limits, records).await
+/// So much at once, wherever it lies. Nobody shares the answer with clients, for whom cold messages are counted closer.
+pub const fn stretch(messages_max: u32, bytes_max: u32) -> ReadLimits {
+    ReadLimits {
+        messages_max,
+        bytes_max,
+        memory_messages_max: messages_max,
+        memory_bytes_max: bytes_max,
+        disk_messages_max: messages_max,
+        disk_bytes_max: bytes_max,
+        scan_max: messages_max,
+    }
 }
 
-/// The same for those who read long stretches.
-pub async fn read_up_to(
+/// Replaces what is in `records` by the next messages.
+pub async fn read(
     store: &Arc<Store>,
     queue: &Queue,
     at: QueueOffset,
