@@ -11,8 +11,11 @@ use crate::task::{Executor, Task, Urgency, spawn_on};
 use crate::time::{self, Instant};
 use crate::timer::Timers;
 
+mod bulk;
 mod stall;
 
+use bulk::Bulk;
+pub use bulk::bulk_turn;
 use stall::StallWatch;
 pub use stall::stalls;
 
@@ -37,6 +40,7 @@ pub(crate) struct Core {
     wall_ms: Cell<Option<i64>>,
     random: Random,
     stalls: StallWatch,
+    bulk: Bulk,
 }
 
 /// Counters of one core since it started.
@@ -63,6 +67,7 @@ impl Core {
             wall_ms: Cell::new(None),
             random: Random::new(seed),
             stalls: StallWatch::new(stall_ms),
+            bulk: Bulk::new(),
         })
     }
 
@@ -77,6 +82,7 @@ impl Core {
         self.turn.set(now);
         self.wall_ms.set(wall_ms);
         self.timers.fire(now);
+        self.bulk.begin_turn();
     }
 
     /// Polls ready tasks. `goes_on` is asked after each of them, with the time at that moment.
@@ -92,6 +98,11 @@ impl Core {
 
     pub(crate) fn has_ready(&self) -> bool {
         self.executor.has_ready()
+    }
+
+    /// The next turn has something to do already.
+    pub(crate) fn has_waiting_bulk(&self) -> bool {
+        self.bulk.has_waiting()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

@@ -43,7 +43,7 @@ mod timer;
 pub use affinity::{cpu_count, usable_cpus};
 pub use buffer::Buffer;
 pub use chunk::Chunk;
-pub use core::{CoreStats, core_stats, random, spawn, spawn_urgent, stalls};
+pub use core::{CoreStats, bulk_turn, core_stats, random, spawn, spawn_urgent, stalls};
 pub use driver::sim;
 pub use file::{File, LoopedPart, OpenOptions, is_of_medium};
 pub use frames::{FeedError, Frames};

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::core::spawn;
+use crate::core::{bulk_turn, spawn};
 use crate::gather::Gather;
 use crate::notify::Notify;
 use crate::socket::Socket;
@@ -14,6 +14,8 @@ use crate::socket::Socket;
 const KEPT_CAPACITY_BYTES_MAX: usize = 256 * 1024;
 /// Cleared gathers kept for reuse by one connection.
 const KEPT_GATHERS_MAX: usize = 8;
+/// Answers up to this length never wait for longer ones of other connections.
+const SHORT_BYTES_MAX: usize = 8 * 1024;
 /// Gathers that wait together leave with one system call: so many, and but for the first no more bytes than this.
 const TOGETHER_MAX: usize = 8;
 const TOGETHER_BYTES_MAX: usize = 256 * 1024;
@@ -165,6 +167,14 @@ impl State {
         self.closed.get() || self.closing.get()
     }
 
+    /// How long the next item is at least.
+    fn next_bytes(&self) -> usize {
+        match self.queue.borrow().front() {
+            Some(gather) => gather.len(),
+            None => self.open.borrow().len(),
+        }
+    }
+
     fn next(&self) -> Option<Item> {
         let mut queue = self.queue.borrow_mut();
         if let Some(first) = queue.pop_front() {
@@ -245,6 +255,10 @@ impl State {
 
 async fn send_all(state: Rc<State>) {
     while !state.closed.get() {
+        let bytes = state.next_bytes();
+        if bytes > SHORT_BYTES_MAX {
+            bulk_turn(bytes).await;
+        }
         let Some(item) = state.next() else {
             if state.closing.get() {
                 break;

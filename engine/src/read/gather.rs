@@ -8,7 +8,7 @@ use crate::queue_index::Place;
 use crate::segments::List;
 use crate::store::Store;
 use protocol::record::View;
-use reactor::{Gather, Slice, Source, is_of_medium};
+use reactor::{Gather, Slice, Source, bulk_turn, is_of_medium};
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -54,6 +54,9 @@ impl Store {
             copies: self.blocks().is_pinned(),
         };
         self.read_all(&mut reading, places).await?;
+        // Checksums are computed below.
+        let bytes: usize = places.iter().map(|place| place.bytes as usize).sum();
+        bulk_turn(bytes).await;
         let mut gathered = Gathered::default();
         for (number, place) in places.iter().enumerate() {
             if let Some(next) = places.get(number + 1) {

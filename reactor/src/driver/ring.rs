@@ -143,7 +143,7 @@ impl Ring {
                 return;
             }
             self.feed_starved();
-            if core.has_ready() {
+            if core.has_ready() || core.has_waiting_bulk() {
                 self.poll_kernel();
             } else {
                 self.wait(core, spin);
