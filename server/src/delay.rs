@@ -216,6 +216,10 @@ impl Interrupted {
                 tracing::error!(%error, "delayed message dropped");
                 None
             }
+            Err(error @ NotAppended::TooLong) => {
+                tracing::error!(%error, "delayed message dropped");
+                None
+            }
             Err(NotAppended::Refused(error)) => Some(Self::Refused(error.to_string())),
             Err(NotAppended::Closing) => Some(Self::Stopping),
         }

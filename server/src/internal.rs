@@ -23,6 +23,8 @@ pub struct Appended {
 pub enum NotAppended {
     #[error(transparent)]
     Refused(AppendError),
+    #[error("its topic or its properties are too long for a record")]
+    TooLong,
     #[error("the store is closing")]
     Closing,
 }
@@ -31,6 +33,8 @@ pub enum NotAppended {
 pub struct Appender {
     writer: Sender<ToWriter>,
     batch: Option<Box<Batch>>,
+    /// Which of those that were added no record can hold: there is nothing of them in the batch.
+    too_long: Vec<usize>,
     is_promised: bool,
     is_whole: bool,
 }
@@ -40,6 +44,7 @@ impl Appender {
         Self {
             writer,
             batch: None,
+            too_long: Vec::new(),
             is_promised: false,
             is_whole: false,
         }
@@ -61,8 +66,13 @@ impl Appender {
         }
     }
 
-    /// Adds a message to what the next `append` takes along.
+    /// Adds a message to what the next `append` takes along. Its properties may have come from a client, or from another
+    /// store, and have grown since: one that does not fit is refused then, and costs no more than that.
     pub fn add(&mut self, queue: &Queue, tag_hash: i32, draft: &Draft<'_>) {
+        if !draft.fits() {
+            self.too_long.push(self.added());
+            return;
+        }
         let batch = self
             .batch
             .get_or_insert_with(|| Box::new(Batch::new(NO_SHARD)));
@@ -77,6 +87,11 @@ impl Appender {
         if let Some(batch) = &mut self.batch {
             batch.clear();
         }
+        self.too_long.clear();
+    }
+
+    fn added(&self) -> usize {
+        self.batch.as_ref().map_or(0, |batch| batch.len()) + self.too_long.len()
     }
 
     pub fn bytes_len(&self) -> usize {
@@ -86,6 +101,20 @@ impl Appender {
     /// Appends what was added, in order, and says what became of each once that is as safe as this store makes it:
     /// what the broker does next (moving on, answering a consumer) must not outlive the message.
     pub async fn append(&mut self) -> Vec<Result<Appended, NotAppended>> {
+        if self.is_whole && !self.too_long.is_empty() {
+            let added = self.added();
+            self.forget();
+            return vec![Err(NotAppended::TooLong); added];
+        }
+        let too_long = std::mem::take(&mut self.too_long);
+        let mut results = self.append_batch().await;
+        for at in too_long {
+            results.insert(at, Err(NotAppended::TooLong));
+        }
+        results
+    }
+
+    async fn append_batch(&mut self) -> Vec<Result<Appended, NotAppended>> {
         let Some(batch) = self.batch.take() else {
             return Vec::new();
         };

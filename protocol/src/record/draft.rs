@@ -6,7 +6,7 @@ use super::*;
 use crate::sysflag;
 use crate::text::Text;
 
-/// A message about to be stored. Sizes must have been checked by the caller: they are asserted.
+/// A message about to be stored. Sizes must have been checked by the caller (`fits`): they are asserted.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'a> {
     pub topic: &'a str,
@@ -32,6 +32,12 @@ pub struct Placed {
 }
 
 impl Draft<'_> {
+    /// Whether a record can say how long its topic and its properties are.
+    pub fn fits(&self) -> bool {
+        let properties = self.properties.unescaped_len();
+        self.topic.len() <= i16::MAX as usize && properties <= crate::names::PROPERTIES_BYTES_MAX
+    }
+
     /// How many bytes [`Draft::append_to`] will append.
     pub fn encoded_len(&self) -> usize {
         let born_v6 = is_v6(self.born_host);

@@ -57,13 +57,15 @@ pub fn withdrawal_ends_ms(due_ms: i64, precision_ms: i64) -> i64 {
     }
 }
 
-/// The properties of one that stays parked and is only appended again.
-pub fn properties_again(stored: &[u8], due_ms: i64) -> Vec<u8> {
-    properties::set(
-        stored,
-        properties::TIMER_OUT_MS,
-        due_ms.to_string().as_bytes(),
-    )
+/// The properties of one that stays parked and is only appended again; as they were if they are too long to be changed, for
+/// they name its time as well.
+pub fn properties_again(stored: &[u8], due_ms: i64) -> Cow<'_, [u8]> {
+    let due = due_ms.to_string();
+    let again = properties::set(stored, properties::TIMER_OUT_MS, due.as_bytes());
+    match again.len() <= PROPERTIES_BYTES_MAX {
+        true => Cow::Owned(again),
+        false => Cow::Borrowed(stored),
+    }
 }
 
 /// The properties of a message that was delayed by level on their way into the topic; none if they are too long for that.
@@ -164,5 +166,6 @@ mod tests {
         .concat();
         assert_eq!(long.len(), PROPERTIES_BYTES_MAX);
         assert_eq!(properties_in(&long, 1), None);
+        assert_eq!(properties_again(&long, 1), long.as_slice());
     }
 }

@@ -441,7 +441,7 @@ impl Timers {
                 };
                 let view = View::parse(&record).map_err(Interrupted::unreadable)?;
                 *bytes += record.len() as u64;
-                let properties = timed::properties_again(view.properties, timer.due_ms).into();
+                let properties = timed::properties_again(view.properties, timer.due_ms);
                 let draft = timed::draft(&view, &properties);
                 appender.add(&self.queue, timed::tag_hash(&view), &draft);
                 added.push(timer.key());

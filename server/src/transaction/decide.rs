@@ -171,7 +171,9 @@ impl Work {
                 }
                 Ok(())
             }
-            Err(NotAppended::Refused(AppendError::TooLarge { .. })) if taken.len() > 1 => {
+            Err(NotAppended::Refused(AppendError::TooLarge { .. }) | NotAppended::TooLong)
+                if taken.len() > 1 =>
+            {
                 // Each of them may fit alone.
                 self.singly = taken.len();
                 let mut decisions = self.inbox.decisions.borrow_mut();

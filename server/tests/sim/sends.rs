@@ -1,5 +1,7 @@
 //! What a send may be, what becomes of it, and in which code and words it is refused.
 
+use std::time::Duration;
+
 use protocol::body::Body;
 use protocol::body::subscription_group::SubscriptionGroupConfig;
 use protocol::code::{request, response};
@@ -8,7 +10,8 @@ use protocol::json::Dialect;
 use protocol::names::SCHEDULE_TOPIC;
 use protocol::properties;
 use protocol::record::{View, parse_message_id};
-use protocol::{Command, Text};
+use protocol::{Command, Text, Value, recall};
+use reactor::sim::World;
 
 use crate::cluster::{Cluster, connect, with_broker};
 use crate::wire::{Wire, pull_header, send_header};
@@ -227,6 +230,62 @@ fn a_retry_goes_to_the_dead_letters_once_it_was_tried_too_often() {
         let place = send(&mut wire, &header, b"body").await.place.expect("sent");
         stored(&mut wire, "%DLQ%tired", 0, place.queue_offset as u64).await;
     });
+}
+
+#[test]
+fn what_has_no_room_for_the_broker_s_own_properties_is_answered_and_harms_nothing() {
+    let cluster = Cluster::new(World::new(9), "1");
+    let mut cluster = cluster.change(|settings| {
+        settings.segment_bytes = 1 << 20;
+        settings.recall = true;
+    });
+    cluster.start_broker();
+    cluster.client(async {
+        let mut wire = connect().await;
+        let long = [b"a\x01".to_vec(), vec![b'p'; 32_680], b"\x02".to_vec()].concat();
+        let sent = send(&mut wire, &send_header(TOPIC, 0, &long), b"body").await;
+        assert_eq!(sent.code, response::SUCCESS, "{}", sent.remark);
+        let id = sent.place.expect("sent").message_id;
+        let (_, log_offset) = parse_message_id(&id).expect("an id");
+        for delay_level in [0, -1] {
+            let fields = [
+                ("offset", Value::I64(log_offset as i64)),
+                ("group", Value::Str("tired")),
+                ("delayLevel", Value::I32(delay_level)),
+            ];
+            let code = request::CONSUMER_SEND_MSG_BACK;
+            let answer = in_time(wire.ask(code, &fields, &[])).await;
+            let answer = Command::decode(&answer).expect("a command");
+            assert_eq!(answer.code, response::SYSTEM_ERROR);
+            let remark = answer.remark_str().unwrap_or_default();
+            assert!(remark.contains("too long for a record"), "{remark}");
+        }
+
+        let due_ms = reactor::wall_ms() + 60_000;
+        let message_id = "i".repeat(20_000);
+        let handle = recall::encode(TOPIC, "broker", due_ms, &message_id);
+        let fields = [
+            ("topic", Value::Str(TOPIC)),
+            ("recallHandle", Value::Str(&handle)),
+        ];
+        let answer = in_time(wire.ask(request::RECALL_MESSAGE, &fields, &[])).await;
+        let answer = Command::decode(&answer).expect("a command");
+        assert_eq!(
+            answer.remark_str().as_deref(),
+            Some("recall failed, execute error")
+        );
+
+        let sent = send(&mut wire, &send_header(TOPIC, 0, b""), b"body").await;
+        assert_eq!(sent.place.expect("sent").queue_offset, 1);
+    });
+}
+
+/// A late answer that is lost never comes.
+async fn in_time(answer: impl Future<Output = std::io::Result<Vec<u8>>>) -> Vec<u8> {
+    let answer = reactor::timeout(Duration::from_secs(5), answer).await;
+    answer
+        .expect("an answer comes")
+        .expect("nobody cuts the connection")
 }
 
 #[test]
