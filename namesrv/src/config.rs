@@ -14,6 +14,9 @@ use std::time::Duration;
 pub const PORT: u16 = 9876;
 const SCAN_INTERVAL_MS_MIN: u64 = 100;
 
+/// Of what RocketMQ's name server may be besides.
+const CONTROLLER: &str = "enableControllerInNamesrv";
+
 /// Keys of RocketMQ's name server for which there is nothing to set here.
 const WITHOUT_EFFECT: &[&str] = &[
     "clientRequestThreadPoolNums",
@@ -124,6 +127,12 @@ impl Config {
         for (key, value) in properties::parse(text) {
             match config.set(&key, &value) {
                 Ok(()) => {}
+                Err(SettingError::Unknown(_)) if key == CONTROLLER && value == "true" => {
+                    tracing::warn!(
+                        "{CONTROLLER}=true has no effect: there is no controller here, and brokers with \
+                         enableControllerMode find none"
+                    );
+                }
                 Err(SettingError::Unknown(_)) if WITHOUT_EFFECT.contains(&key.as_str()) => {
                     tracing::debug!(key, "this setting of RocketMQ has no effect here");
                 }

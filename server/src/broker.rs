@@ -237,7 +237,7 @@ impl OtherCores {
 }
 
 fn embedded_name_server(settings: &Settings) -> Result<Option<NameServer>, StartError> {
-    if !settings.namesrv_addrs.is_empty() {
+    if !settings.embeds_name_server() {
         return Ok(None);
     }
     let config = namesrv::Config {
@@ -441,7 +441,11 @@ async fn register(coordinator: &Rc<Coordinator>) -> Rc<Registration> {
         }
     };
     let settings = coordinator.shared.settings.clone();
-    let registration = Registration::start(settings, Rc::new(table));
+    let ordered = {
+        let coordinator = Rc::clone(coordinator);
+        move |topics: Vec<String>| coordinator.make_ordered(&topics)
+    };
+    let registration = Registration::start(settings, Rc::new(table), Rc::new(ordered)).await;
     coordinator.set_registration(&registration);
     registration.first_round().await;
     registration

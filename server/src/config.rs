@@ -7,17 +7,18 @@ pub mod delay_levels;
 pub mod keys;
 pub mod properties;
 mod tuning_keys;
-mod values;
+pub mod values;
 pub mod write_back;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use engine::{FlusherKind, Retention, WindowDir};
 use keys::Effect;
 use protocol::body::pop::RequestMode;
-use values::{DEFAULT_ADDRESS, Values, canonical, defaults, log_dirs, take};
+use values::{DEFAULT_ADDRESS, Host, Resolve, Values, canonical, defaults, log_dirs, take};
 
 /// What the start knows about the machine, gathered by `main` (or by a test).
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Machine {
     pub address: IpAddr,
     /// Where `store` lies when broker.conf does not say.
     pub home: PathBuf,
+    /// Finds the address of a host that broker.conf names. Blocks; asked at the start only.
+    pub resolve: fn(&str) -> io::Result<IpAddr>,
 }
 
 /// What the user gave, strongest last: environment, file, flags.
@@ -62,6 +65,13 @@ pub enum Role {
     SyncMaster,
 }
 
+/// Where a list of name servers is read over HTTP, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressServer {
+    pub url: String,
+    pub period_ms: u64,
+}
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Every known key with its value, as `getBrokerConfig` shows it.
@@ -79,11 +89,16 @@ pub struct Settings {
     /// listenPort - 2, the same service; none if that is no port.
     pub fast_listen_port: Option<u16>,
     pub ha_listen_port: u16,
-    /// What clients are told (`brokerIP1`).
+    /// What name servers and clients are told (`brokerIP1`).
+    pub advertised_host: Host,
     pub advertised_ip: IpAddr,
-    pub ha_ip: IpAddr,
-    /// `host:port` each; empty: an embedded name server is started.
+    pub ha_host: Host,
+    /// `host:port` each.
     pub namesrv_addrs: Vec<String>,
+    /// Asked for the name servers where none are named.
+    pub address_server: Option<AddressServer>,
+    /// What it answered last.
+    fetched_namesrv_addrs: Vec<String>,
     pub namesrv_listen_port: u16,
 
     pub register_period_ms: u64,
@@ -218,7 +233,15 @@ impl Settings {
         if let Some(addresses) = &given.namesrv_flag {
             values.insert("namesrvAddr", addresses.clone());
         }
-        Ok((Self::from_values(values)?, remarks))
+        let settings = Self::from_values(values, &machine.resolve)?;
+        if settings.role == Role::SyncMaster {
+            remarks.push(Remark::Warning(
+                "brokerRole=SYNC_MASTER: this version does not replicate; messages are confirmed without a copy on another \
+                 machine, as with ASYNC_MASTER"
+                    .to_owned(),
+            ));
+        }
+        Ok((settings, remarks))
     }
 
     /// As `load`, from pairs in place of a file.
@@ -264,7 +287,27 @@ impl Settings {
             }
             take(&mut values, key.name, value, &mut remarks)?;
         }
-        Ok((Self::from_values(values)?, remarks))
+        // Names were resolved at the start, and stand for the addresses they had then.
+        let resolved = |name: &str| {
+            let hosts = [&self.advertised_host, &self.ha_host];
+            let known = hosts.into_iter().find(|host| host.name == name);
+            known
+                .map(|host| host.ip)
+                .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        };
+        let changed = Self {
+            fetched_namesrv_addrs: self.fetched_namesrv_addrs.clone(),
+            ..Self::from_values(values, &resolved)?
+        };
+        Ok((changed, remarks))
+    }
+
+    /// These settings with the name servers that the address server names now.
+    pub fn with_fetched(&self, name_servers: Vec<String>) -> Self {
+        Self {
+            fetched_namesrv_addrs: name_servers,
+            ..self.clone()
+        }
     }
 
     /// All known keys, sorted, as properties.
@@ -288,13 +331,25 @@ impl Settings {
         SocketAddr::new(self.advertised_ip, self.listen_port)
     }
 
-    pub fn ha_address(&self) -> SocketAddr {
-        SocketAddr::new(self.ha_ip, self.ha_listen_port)
+    /// The same for name servers, by the name that broker.conf gives.
+    pub fn registered(&self) -> String {
+        self.advertised_host.with_port(self.listen_port)
     }
 
-    /// The name servers to use, the embedded one included.
+    pub fn ha_address(&self) -> String {
+        self.ha_host.with_port(self.ha_listen_port)
+    }
+
+    /// Nobody has said which name servers there are: one is started in this process.
+    pub fn embeds_name_server(&self) -> bool {
+        self.namesrv_addrs.is_empty() && self.address_server.is_none()
+    }
+
+    /// The name servers to use, the embedded one included. Empty until the address server, if there is one, has answered.
     pub fn namesrv_list(&self) -> Vec<String> {
-        if self.namesrv_addrs.is_empty() {
+        if self.namesrv_addrs.is_empty() && self.address_server.is_some() {
+            self.fetched_namesrv_addrs.clone()
+        } else if self.namesrv_addrs.is_empty() {
             let ip = if self.bind_address.is_unspecified() {
                 IpAddr::V4(Ipv4Addr::LOCALHOST)
             } else {
@@ -306,9 +361,13 @@ impl Settings {
         }
     }
 
-    fn from_values(values: BTreeMap<&'static str, String>) -> Result<Self, Invalid> {
+    fn from_values(
+        values: BTreeMap<&'static str, String>,
+        resolve: Resolve<'_>,
+    ) -> Result<Self, Invalid> {
         let v = Values(&values);
-        let bind_address = v.ip("bindAddress", None)?;
+        v.stands_alone()?;
+        let bind_address = v.ip("bindAddress")?;
         let listen_port = v.port("listenPort")?;
         let ha_listen_port = match v.int("haListenPort")? {
             0 => listen_port.checked_add(1).ok_or_else(|| {
@@ -322,6 +381,8 @@ impl Settings {
         let specific = (!bind_address.is_unspecified()).then_some(bind_address);
         let store_root = PathBuf::from(v.text("storePathRootDir"));
         let log_dirs = log_dirs(v.text("storePathCommitLog"), &store_root);
+        let namesrv_addrs = v.addresses("namesrvAddr")?;
+        let advertised_host = v.host("brokerIP1", specific, resolve)?;
         let settings = Self {
             cluster_name: v.name("brokerClusterName")?,
             broker_name: v.name("brokerName")?,
@@ -333,9 +394,12 @@ impl Settings {
             listen_port,
             fast_listen_port: listen_port.checked_sub(2).filter(|&port| port > 0),
             ha_listen_port,
-            advertised_ip: v.ip("brokerIP1", specific)?,
-            ha_ip: v.ip("brokerIP2", specific)?,
-            namesrv_addrs: v.addresses("namesrvAddr")?,
+            advertised_ip: advertised_host.ip,
+            advertised_host,
+            ha_host: v.host("brokerIP2", specific, resolve)?,
+            address_server: v.address_server(namesrv_addrs.is_empty())?,
+            namesrv_addrs,
+            fetched_namesrv_addrs: Vec::new(),
             namesrv_listen_port: v.port("namesrvListenPort")?,
             // The real broker bounds it so, whatever the file says.
             register_period_ms: v
@@ -430,8 +494,8 @@ impl Settings {
         };
         let mut values = values;
         values.remove(DEFAULT_ADDRESS);
-        values.insert("brokerIP1", settings.advertised_ip.to_string());
-        values.insert("brokerIP2", settings.ha_ip.to_string());
+        values.insert("brokerIP1", settings.advertised_host.name.clone());
+        values.insert("brokerIP2", settings.ha_host.name.clone());
         values.insert("haListenPort", settings.ha_listen_port.to_string());
         Ok(Self { values, ..settings })
     }

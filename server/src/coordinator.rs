@@ -334,6 +334,29 @@ impl Coordinator {
         });
     }
 
+    /// These topics are ordered, a name server says. What is not here is passed over: it says so again.
+    pub fn make_ordered(&self, names: &[String]) {
+        let now_ms = reactor::wall_ms();
+        let mut changed = Vec::new();
+        {
+            let mut tables = self.tables();
+            for name in names {
+                let Some(config) = tables.topics.get(name).filter(|config| !config.order) else {
+                    continue;
+                };
+                tracing::info!(topic = name, "ordered from now on, as the name server says");
+                let config = TopicConfig {
+                    order: true,
+                    ..(**config).clone()
+                };
+                changed.push(tables.topics.put(config, now_ms));
+            }
+        }
+        if !changed.is_empty() {
+            self.topics_changed(changed);
+        }
+    }
+
     /// Something that travels with every registration has changed.
     pub fn register_again(&self) {
         self.tables().topics.touch(reactor::wall_ms());

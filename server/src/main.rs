@@ -1,7 +1,7 @@
 //! `orbit-broker`: flags, sub-commands and log. Everything else is the library.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -189,7 +189,10 @@ async fn serve(
     });
     let name = settings.broker_name.clone();
     let address = settings.advertised();
-    let name_servers = settings.namesrv_list().join(";");
+    let name_servers = match &settings.address_server {
+        Some(server) => format!("named by {}", server.url),
+        None => settings.namesrv_list().join(";"),
+    };
     let broker = Broker::start(settings, config_file)
         .await
         .map_err(|error| error.to_string())?;
@@ -244,7 +247,16 @@ fn machine() -> Machine {
         host_name: host_name.trim().to_owned(),
         address: outward_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         home: std::env::home_dir().unwrap_or_else(|| Path::new(".").to_owned()),
+        resolve: address_of,
     }
+}
+
+/// The first address that a host has; one of IPv4 if there is one.
+fn address_of(host: &str) -> io::Result<IpAddr> {
+    let addresses = (host, 0).to_socket_addrs()?.map(|address| address.ip());
+    addresses
+        .min_by_key(IpAddr::is_ipv6)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no address"))
 }
 
 /// The address from which this machine talks to others; None without a route.

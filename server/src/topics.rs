@@ -125,9 +125,15 @@ impl Topics {
         };
         let queues = i32::try_from(queues).unwrap_or(i32::MAX);
         let queues = queues.min(pattern_config.write_queue_nums).max(0);
+        // A group's retry topic is one of its subscribers', whoever sends to it first.
+        let topic_sys_flag = match (unit_mode, names::is_retry_topic(topic)) {
+            (false, _) => 0,
+            (true, false) => UNIT_FLAG,
+            (true, true) => UNIT_SUB_FLAG,
+        };
         let config = TopicConfig {
             topic_filter_type: pattern_config.topic_filter_type,
-            topic_sys_flag: if unit_mode { UNIT_FLAG } else { 0 },
+            topic_sys_flag,
             ..topic_config(topic, queues, pattern_config.perm & !permission::INHERIT)
         };
         Ok(Created::New(self.put(config, now_ms)))
@@ -347,6 +353,19 @@ mod tests {
             .expect("made");
         let config = made.config();
         assert_eq!((config.read_queue_nums, config.perm), (1, READ_WRITE));
+    }
+
+    #[test]
+    fn a_unit_marks_its_topics_and_its_subscribers_retry_topics_differently() {
+        let (settings, mut topics) = topics(&[]);
+        let mut flags = |topic: &str, unit_mode| {
+            let made = topics.create_by_send(&settings, topic, "TBW102", 4, unit_mode, 1);
+            made.expect("made").config().topic_sys_flag
+        };
+        assert_eq!(flags("plain", false), 0);
+        assert_eq!(flags("of-a-unit", true), UNIT_FLAG);
+        assert_eq!(flags("%RETRY%g", true), UNIT_SUB_FLAG);
+        assert_eq!(flags("%RETRY%h", false), 0);
     }
 
     #[test]

@@ -110,9 +110,16 @@ pub static KEYS: &[Key] = &[
     key("brokerIP1", "", Text, Start),
     key("brokerIP2", "", Text, Start),
     key("namesrvAddr", "", Text, Start),
-    key("fetchNamesrvAddrByAddressServer", "false", Bool, Absent),
+    key("fetchNamesrvAddrByAddressServer", "false", Bool, Start),
+    key("rmqAddressServerDomain", "jmenv.tbsite.net", Text, Start),
+    key("rmqAddressServerSubGroup", "nsaddr", Text, Start),
     key("fetchNameSrvAddrByDnsLookup", "false", Bool, Absent),
-    key("fetchNamesrvAddrInterval", "10000", MILLIS, Tuning),
+    key(
+        "fetchNamesrvAddrInterval",
+        "10000",
+        Int(100, 86_400_000),
+        Start,
+    ),
     key("updateNameServerAddrPeriod", "120000", MILLIS, Tuning),
     // registration
     key("registerNameServerPeriod", "30000", MILLIS, Start),
@@ -343,6 +350,8 @@ pub static KEYS: &[Key] = &[
     key("enableControllerMode", "false", Bool, Absent),
     key("controllerAddr", "", Text, Absent),
     key("enableSlaveActingMaster", "false", Bool, Absent),
+    // Of a process of several brokers.
+    key("brokerConfigPaths", "", Text, Absent),
     key("enableDLegerCommitLog", "false", Bool, Absent),
     key("dLegerGroup", "", Text, Absent),
     key("dLegerPeers", "", Text, Absent),

@@ -10,6 +10,10 @@ pub fn machine() -> Machine {
         host_name: "box.example".to_owned(),
         address: IpAddr::from([192, 168, 1, 5]),
         home: PathBuf::from("/home/me"),
+        resolve: |name| match name {
+            "broker-0.brokers" => Ok(IpAddr::from([10, 1, 2, 3])),
+            _ => Err(io::Error::other("no such host")),
+        },
     }
 }
 
@@ -58,7 +62,7 @@ fn a_specific_bind_address_is_what_clients_are_told() {
     let (settings, _) = from_file("bindAddress=127.0.0.2\nlistenPort=20911\n").expect("valid");
     assert_eq!(settings.advertised().to_string(), "127.0.0.2:20911");
     assert_eq!(settings.namesrv_list(), ["127.0.0.2:9876"]);
-    assert_eq!(settings.ha_address().to_string(), "127.0.0.2:20912");
+    assert_eq!(settings.ha_address(), "127.0.0.2:20912");
 }
 
 #[test]
@@ -117,9 +121,67 @@ fn bad_values_are_refused_with_key_value_and_range() {
         "autoCreateTopicEnable=yes: expected true or false"
     );
     assert!(refused("namesrvAddr=localhost").starts_with("namesrvAddr=localhost: expected"));
-    assert!(refused("brokerIP1=here").contains("expected an IP address"));
+    assert_eq!(
+        refused("brokerIP1=here"),
+        "brokerIP1=here: expected an IP address, or the name of a host that has one (no such host)"
+    );
     assert!(refused("brokerRole=SLAVE").contains("does not replicate"));
     assert!(refused("messageDelayLevel=1s 2y").contains("expected durations"));
+}
+
+#[test]
+fn one_of_several_brokers_with_the_same_data_is_not_started_as_a_master_of_its_own() {
+    let raft = "brokerName=RaftNode00\nenableDLegerCommitLog=true\ndLegerGroup=RaftNode00\ndLegerSelfId=n0\n";
+    let elected =
+        "brokerId=-1\nbrokerRole=SLAVE\nenableControllerMode=true\ncontrollerAddr=127.0.0.1:9878\n";
+    let container = "listenPort=10811\nbrokerConfigPaths=/conf/a.conf:/conf/b.conf\n";
+    for (file, key, way_out) in [
+        (
+            raft,
+            "enableDLegerCommitLog=true",
+            "brokerRole=ASYNC_MASTER",
+        ),
+        (
+            elected,
+            "enableControllerMode=true",
+            "brokerRole=ASYNC_MASTER",
+        ),
+        (
+            container,
+            "brokerConfigPaths=/conf/a.conf",
+            "start one for each of these files",
+        ),
+    ] {
+        let refused = from_file(file).expect_err(key).to_string();
+        assert!(refused.starts_with(key), "{refused}");
+        assert!(refused.contains(way_out), "{refused}");
+    }
+    assert!(from_file("enableDLegerCommitLog=false\nenableControllerMode=false\n").is_ok());
+}
+
+#[test]
+fn a_sync_master_is_told_that_nothing_is_replicated() {
+    let (settings, remarks) = from_file("brokerRole=SYNC_MASTER\n").expect("valid");
+    assert_eq!(settings.role, Role::SyncMaster);
+    assert_eq!(warnings(&remarks).len(), 1);
+    assert!(warnings(&remarks)[0].contains("does not replicate"));
+    let (_, remarks) = from_file("brokerRole=ASYNC_MASTER\n").expect("valid");
+    assert!(warnings(&remarks).is_empty());
+}
+
+#[test]
+fn a_broker_that_is_reached_by_name_registers_the_name_and_stores_the_address() {
+    let text = "brokerIP1=broker-0.brokers\nbrokerIP2=broker-0.brokers\nlistenPort=20911\n";
+    let (settings, _) = from_file(text).expect("valid");
+    assert_eq!(settings.registered(), "broker-0.brokers:20911");
+    assert_eq!(settings.ha_address(), "broker-0.brokers:20912");
+    assert_eq!(settings.advertised().to_string(), "10.1.2.3:20911");
+    assert_eq!(settings.value("brokerIP1"), Some("broker-0.brokers"));
+    // A change in the running broker asks nobody for the address again.
+    let change = [("brokerPermission".to_owned(), "4".to_owned())];
+    let (changed, _) = settings.changed(&change).expect("live");
+    assert_eq!(changed.advertised().to_string(), "10.1.2.3:20911");
+    assert_eq!(changed.registered(), "broker-0.brokers:20911");
 }
 
 #[test]

@@ -1,14 +1,35 @@
 //! The values of one start on their way to `Settings`: defaults, what the user gave over them, and typed access.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use engine::{FlusherKind, Retention, WindowDir};
 
 use super::keys::{self, Effect, Key, Kind};
-use super::{Invalid, Machine, Remark, Role};
+use super::{AddressServer, Invalid, Machine, Remark, Role};
 use crate::memory;
+
+/// Finds the address of a host. Blocks.
+pub type Resolve<'a> = &'a dyn Fn(&str) -> io::Result<IpAddr>;
+
+/// Where this broker is reached, as it was given and as an address. A name is passed on as it is: it may mean another address
+/// to those who hear it, and later on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub name: String,
+    pub ip: IpAddr,
+}
+
+impl Host {
+    pub fn with_port(&self, port: u16) -> String {
+        match self.name.parse::<IpAddr>() {
+            Ok(_) => SocketAddr::new(self.ip, port).to_string(),
+            Err(_) => format!("{}:{port}", self.name),
+        }
+    }
+}
 
 /// Not a setting: the machine's address travels with the values until `brokerIP1` is known. A specific bindAddress beats it.
 pub const DEFAULT_ADDRESS: &str = "default address";
@@ -157,6 +178,19 @@ fn hours(value: &str) -> Option<u32> {
     })
 }
 
+/// `host:port` with `;` between; none if one of them is something else.
+pub fn addresses(list: &str) -> Option<Vec<String>> {
+    let list = list.split(';').map(str::trim);
+    let named = list.filter(|address| !address.is_empty());
+    named
+        .map(|address| {
+            let (host, port) = address.rsplit_once(':')?;
+            let port: u16 = port.parse().ok()?;
+            (!host.is_empty() && port > 0).then(|| address.to_owned())
+        })
+        .collect()
+}
+
 /// Typed access to checked values; an error names the key.
 pub struct Values<'a>(pub &'a BTreeMap<&'static str, String>);
 
@@ -227,17 +261,36 @@ impl Values<'_> {
         self.number(key)
     }
 
-    /// The address given; else `fallback`; else the machine's.
-    pub fn ip(&self, key: &str, fallback: Option<IpAddr>) -> Result<IpAddr, Invalid> {
-        let text = match self.text(key) {
-            "" => match fallback {
-                Some(ip) => return Ok(ip),
-                None => self.text(DEFAULT_ADDRESS),
-            },
-            text => text,
-        };
-        text.parse()
+    pub fn ip(&self, key: &str) -> Result<IpAddr, Invalid> {
+        self.text(key)
+            .parse()
             .map_err(|_| self.invalid(key, "expected an IP address"))
+    }
+
+    /// The address given, or that of the host named; else `fallback`; else the machine's.
+    pub fn host(
+        &self,
+        key: &str,
+        fallback: Option<IpAddr>,
+        resolve: Resolve<'_>,
+    ) -> Result<Host, Invalid> {
+        let text = self.text(key);
+        let ip = match (text, fallback) {
+            ("", Some(ip)) => ip,
+            ("", None) => self.ip(DEFAULT_ADDRESS)?,
+            _ => match text.parse() {
+                Ok(ip) => ip,
+                Err(_) => resolve(text).map_err(|error| {
+                    let expected = "expected an IP address, or the name of a host that has one";
+                    self.invalid(key, &format!("{expected} ({error})"))
+                })?,
+            },
+        };
+        let name = match text {
+            "" => ip.to_string(),
+            _ => text.to_owned(),
+        };
+        Ok(Host { name, ip })
     }
 
     /// A word that is also the name of a topic made at the start.
@@ -255,21 +308,50 @@ impl Values<'_> {
     }
 
     pub fn addresses(&self, key: &str) -> Result<Vec<String>, Invalid> {
-        let list = self
-            .text(key)
-            .split(';')
-            .map(str::trim)
-            .filter(|address| !address.is_empty());
-        list.map(|address| {
-            let port = address
-                .rsplit_once(':')
-                .map(|(_, port)| port.parse::<u16>());
-            match port {
-                Some(Ok(port)) if port > 0 => Ok(address.to_owned()),
-                _ => Err(self.invalid(key, "expected addresses like 127.0.0.1:9876;10.0.0.2:9876")),
-            }
+        addresses(self.text(key)).ok_or_else(|| {
+            self.invalid(key, "expected addresses like 127.0.0.1:9876;10.0.0.2:9876")
         })
-        .collect()
+    }
+
+    /// Where name servers are asked for, if that is wanted and `none_named`: a list in broker.conf beats it.
+    pub fn address_server(&self, none_named: bool) -> Result<Option<AddressServer>, Invalid> {
+        if !none_named || !self.bool("fetchNamesrvAddrByAddressServer")? {
+            return Ok(None);
+        }
+        let domain = self.text("rmqAddressServerDomain");
+        let port = match domain.contains(':') {
+            true => "",
+            false => ":8080",
+        };
+        let group = self.text("rmqAddressServerSubGroup");
+        Ok(Some(AddressServer {
+            url: format!("http://{domain}{port}/rocketmq/{group}"),
+            period_ms: self.number("fetchNamesrvAddrInterval")?,
+        }))
+    }
+
+    /// Whether this broker is to be one of several with the same data, by Raft or as a controller elects it, or a process of
+    /// several brokers. Each of them started as a master of its own would take the others' place at the name servers.
+    pub fn stands_alone(&self) -> Result<(), Invalid> {
+        for (key, what) in [
+            ("enableDLegerCommitLog", "replicate by Raft (DLedger)"),
+            ("enableControllerMode", "take its role from a controller"),
+        ] {
+            if self.bool(key)? {
+                let way_out = format!(
+                    "this version does not {what}: remove it, and give each broker a brokerName of its own and \
+                     brokerRole=ASYNC_MASTER"
+                );
+                return Err(self.invalid(key, &way_out));
+            }
+        }
+        match self.text("brokerConfigPaths") {
+            "" => Ok(()),
+            _ => Err(self.invalid(
+                "brokerConfigPaths",
+                "this version does not run several brokers in one process: start one for each of these files, with -c",
+            )),
+        }
     }
 
     pub fn role(&self) -> Result<Role, Invalid> {

@@ -7,6 +7,7 @@ use protocol::body::cluster::ClusterInfo;
 
 use super::{Finding, ask};
 use crate::config::Settings;
+use crate::registration::address_server;
 
 pub fn examine(settings: &Settings) -> Vec<Finding> {
     let ports = [Some(settings.listen_port), settings.fast_listen_port];
@@ -25,8 +26,14 @@ pub fn examine(settings: &Settings) -> Vec<Finding> {
         findings.push(judge_port(port, seen));
     }
     findings.push(judge_advertised(&advertised(settings, running)));
-    let name_servers: Vec<_> = settings
-        .namesrv_list()
+    let named = match &settings.address_server {
+        Some(server) => address_server::ask(&server.url).unwrap_or_else(|failure| {
+            findings.push(unnamed(&server.url, &failure));
+            Vec::new()
+        }),
+        None => settings.namesrv_list(),
+    };
+    let name_servers: Vec<_> = named
         .into_iter()
         .map(|address| {
             (
@@ -38,12 +45,20 @@ pub fn examine(settings: &Settings) -> Vec<Finding> {
     let me = Me {
         name: &settings.broker_name,
         id: settings.broker_id,
-        address: settings.advertised().to_string(),
+        address: settings.registered(),
         running,
-        embedded: settings.namesrv_addrs.is_empty(),
+        embedded: settings.embeds_name_server(),
     };
     findings.extend(judge_name_servers(&me, &name_servers));
     findings
+}
+
+fn unnamed(url: &str, failure: &address_server::Failure) -> Finding {
+    Finding::fail(
+        format!("address server {url}"),
+        failure.to_string(),
+        "correct rmqAddressServerDomain and rmqAddressServerSubGroup, or name the name servers in namesrvAddr",
+    )
 }
 
 /// Who has a port.
@@ -123,7 +138,7 @@ fn advertised(settings: &Settings, running: bool) -> Advertised {
         address,
         bind: settings.bind_address,
         own: UdpSocket::bind((address.ip(), 0)).is_ok(),
-        alone: settings.namesrv_addrs.is_empty(),
+        alone: settings.embeds_name_server(),
         answer: running.then(|| ask::broker_name(address).map_err(|error| error.to_string())),
         our_name: settings.broker_name.clone(),
     }

@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use protocol::body::Body;
+use protocol::body::kv_table::KvTable;
 use protocol::body::route::{QueueData, TopicRouteData};
 use protocol::body::topic_config::DataVersion;
 use protocol::code::{request, response};
-use protocol::header::namesrv::{NameserverTopic, RegisterBroker};
+use protocol::header::namesrv::{KvNamespace, NameserverTopic, RegisterBroker};
 use protocol::{Command, Value};
 use reactor::{Instant, Notify};
 
@@ -24,11 +26,13 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const CHANGED_TOPICS_MAX: usize = 1000;
 /// Stock name servers before 5.0 do not answer a request they do not know: after this long it counts as unknown.
 const SINGLE_TOPIC_TIMEOUT: Duration = Duration::from_secs(3);
+/// The name server's namespace of ordered topics (`mqadmin updateOrderConf`).
+const ORDERED_TOPICS: &str = "ORDER_TOPIC_CONFIG";
 /// How long a stopping broker waits for one name server's answer.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Server {
-    addr: String,
+    pub(super) addr: String,
     changes: RefCell<Changes>,
     /// For the task that keeps registered: a change, an answer, the end of the connection, the wish to stop.
     wake: Rc<Notify>,
@@ -268,6 +272,7 @@ impl Talk<'_> {
             .ask(request::REGISTER_BROKER, &header.fields(), body)
             .await?;
         let answer = accepted(request::REGISTER_BROKER, &answer)?;
+        self.note_ordered(answer.body);
         let master = (
             answer.fields.string("masterAddr"),
             answer.fields.string("haServerAddr"),
@@ -280,6 +285,36 @@ impl Talk<'_> {
             *self.common.master.borrow_mut() = Some(master);
         }
         Ok(())
+    }
+
+    /// Which topics are ordered, as operators have told the name server. A confirmation's answer does not say it.
+    async fn ask_ordered(&self) -> Result<(), Failure> {
+        let header = KvNamespace {
+            namespace: Cow::Borrowed(ORDERED_TOPICS),
+        };
+        let code = request::GET_KVLIST_BY_NAMESPACE;
+        let answer = self.link.ask(code, &header.fields(), &[]).await?;
+        let answer = Command::decode(&answer)?;
+        // Anything but success: there are none.
+        if answer.code == response::SUCCESS {
+            self.note_ordered(answer.body);
+        }
+        Ok(())
+    }
+
+    /// The topics that a table names as ordered; an empty body names none.
+    fn note_ordered(&self, table: &[u8]) {
+        if table.is_empty() {
+            return;
+        }
+        match KvTable::from_json(table) {
+            Ok(table) if table.table.is_empty() => {}
+            Ok(table) => (self.common.ordered)(table.table.into_keys().collect()),
+            Err(error) => tracing::warn!(
+                name_server = self.server.addr,
+                "its table of ordered topics cannot be read: {error}"
+            ),
+        }
     }
 
     /// One request per topic. False if this name server does not know the request.
@@ -330,6 +365,7 @@ impl Talk<'_> {
 
     /// Asks whether the name server still holds what it was given, which also tells it that this broker lives.
     async fn confirm(&self, held: DataVersion) -> Result<DataVersion, Failure> {
+        self.ask_ordered().await?;
         let version = (self.common.source)().version;
         let body = serde_json::to_vec(&version).expect("three numbers are JSON");
         let answer = self

@@ -14,6 +14,8 @@ use reactor::{Frames, Listener, Notify};
 use super::link::Link;
 use super::*;
 
+mod followed;
+
 const PATIENCE: Duration = Duration::from_secs(120);
 const PERIOD: Duration = Duration::from_secs(30);
 
@@ -50,6 +52,34 @@ impl Table {
         snapshot.topics.insert(Arc::from(name), topic.clone());
         snapshot.version = snapshot.version.next(1_700_000_000_001);
         topic
+    }
+
+    fn source(&self) -> Source {
+        let table = self.clone();
+        Rc::new(move || table.0.borrow().clone())
+    }
+
+    /// What the coordinator does with them, without its notice to the registration.
+    fn ordered(&self) -> Ordered {
+        let table = self.clone();
+        Rc::new(move |names: Vec<String>| {
+            let mut snapshot = table.0.borrow_mut();
+            for name in names {
+                let Some(topic) = snapshot.topics.get(name.as_str()) else {
+                    continue;
+                };
+                let order = true;
+                let topic = TopicConfig {
+                    order,
+                    ..(**topic).clone()
+                };
+                snapshot.topics.insert(Arc::from(name), Arc::new(topic));
+            }
+        })
+    }
+
+    fn is_ordered(&self, name: &str) -> bool {
+        self.0.borrow().topics[name].order
     }
 
     fn version(&self) -> i64 {
@@ -136,7 +166,7 @@ impl Scene {
         let table = table.clone();
         self.world.start(self.broker, "broker", move || async move {
             let registration =
-                Registration::launch(identity, options, Rc::new(move || table.0.borrow().clone()));
+                Registration::launch(identity, options, table.source(), table.ordered());
             out.replace(Some(registration.clone()));
             registration.first_round().await;
             std::future::pending::<()>().await;
@@ -167,6 +197,25 @@ impl Scene {
             let body = String::from_utf8(answer.body.to_vec()).expect("JSON is UTF-8");
             (answer.code == response::SUCCESS).then_some(body)
         })
+    }
+
+    /// What `mqadmin updateOrderConf` does.
+    fn order(&mut self, at: u8, topic: &str) {
+        let topic = topic.to_owned();
+        self.world.block_on(self.asker, async move {
+            let link = Link::open(&addr(at).to_string(), PATIENCE, Rc::new(Notify::new()))
+                .await
+                .expect("the name server listens");
+            let fields = [
+                ("namespace", Value::Str("ORDER_TOPIC_CONFIG")),
+                ("key", Value::Str(&topic)),
+                ("value", Value::Str("a:4")),
+            ];
+            let answer = link.ask(request::PUT_KV_CONFIG, &fields, b"").await;
+            let answer = answer.expect("an answer");
+            let answer = Command::decode(&answer).expect("a command");
+            assert_eq!(answer.code, response::SUCCESS);
+        });
     }
 
     fn wait_for(&mut self, condition: impl FnMut() -> bool) {
@@ -223,8 +272,10 @@ async fn fake(log: Rc<RefCell<Vec<Told>>>, habits: Habits) {
                 let mut out = Vec::new();
                 let fed = frames.feed(&chunk, |frame| {
                     let command = Command::decode(frame)?;
-                    let told = Told::from(&command);
-                    log.borrow_mut().push(told);
+                    // Of what it is asked without being told anything it keeps no record.
+                    if command.code != request::GET_KVLIST_BY_NAMESPACE {
+                        log.borrow_mut().push(Told::from(&command));
+                    }
                     habits.answer(&command, log.borrow().len(), &mut out);
                     Ok::<(), DecodeError>(())
                 });
@@ -408,6 +459,27 @@ fn a_name_server_that_holds_something_else_is_told_everything() {
         *told.borrow(),
         [all.clone(), asked(request::QUERY_DATA_VERSION), all]
     );
+}
+
+fn not_told() -> Ordered {
+    Rc::new(|_| {})
+}
+
+#[test]
+fn topics_that_an_operator_calls_ordered_are_so_at_the_next_registration_or_confirmation() {
+    let mut scene = Scene::new(32);
+    scene.name_server(1);
+    scene.order(1, "topic-000001");
+    scene.order(1, "not-here");
+    let table = Table::of(3);
+    scene.launch(identity(0), options(&[1]), &table);
+    scene.world.run_for(Duration::from_secs(1));
+    assert!(table.is_ordered("topic-000001"), "told by the registration");
+    assert!(!table.is_ordered("topic-000002"));
+    scene.order(1, "topic-000002");
+    scene.world.run_for(PERIOD);
+    assert!(table.is_ordered("topic-000002"), "told by the confirmation");
+    assert!(!table.is_ordered("topic-000000"));
 }
 
 #[test]
@@ -606,9 +678,9 @@ fn one_name_server_that_is_not_there_does_not_hold_up_the_start() {
     let waited = scene.world.block_on(broker, async move {
         let began = reactor::now();
         let source = Rc::new(move || table.0.borrow().clone());
-        let registration = Registration::launch(identity(0), options(&[1, 2]), source);
+        let registration = Registration::launch(identity(0), options(&[1, 2]), source, not_told());
         registration.first_round().await;
-        assert!(registration.servers[0].was_registered());
+        assert!(registration.members.borrow()[0].server.was_registered());
         began.elapsed()
     });
     assert!(waited < Duration::from_millis(500), "{waited:?}");
@@ -624,7 +696,7 @@ fn without_any_name_server_the_start_waits_three_seconds() {
     let waited = scene.world.block_on(broker, async move {
         let began = reactor::now();
         let source = Rc::new(move || table.0.borrow().clone());
-        let registration = Registration::launch(identity(0), options(&[1]), source);
+        let registration = Registration::launch(identity(0), options(&[1]), source, not_told());
         registration.first_round().await;
         began.elapsed()
     });

@@ -12,6 +12,8 @@ use server::{Broker, Settings};
 const BROKER_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const CLIENTS_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub const BROKER: SocketAddr = SocketAddr::new(IpAddr::V4(BROKER_IP), 10_911);
+/// The one that the broker has in itself.
+pub const NAME_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(BROKER_IP), 9_876);
 pub const STORE: &str = "/store";
 
 pub struct Cluster {
@@ -113,6 +115,7 @@ impl Cluster {
             host_name: "simulated".to_owned(),
             address: IpAddr::V4(BROKER_IP),
             home: PathBuf::from("/home"),
+            resolve: |_| Err(std::io::ErrorKind::Unsupported.into()),
         };
         let ip = BROKER_IP.to_string();
         let mut pairs = vec![

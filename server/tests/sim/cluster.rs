@@ -123,6 +123,7 @@ pub fn settings(shards: &str) -> Settings {
         host_name: "simulated".into(),
         address: IpAddr::V4(BROKER_IP),
         home: PathBuf::from("/home"),
+        resolve: |_| Err(std::io::ErrorKind::Unsupported.into()),
     };
     let ip = BROKER_IP.to_string();
     let pairs = [

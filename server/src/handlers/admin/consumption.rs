@@ -42,7 +42,7 @@ pub fn of_broker(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handle
     let store = Arc::clone(&coordinator.shared.store);
     Ok(Reply::later(async move {
         let mut list = ConsumeStatsList {
-            broker_addr: settings.advertised().to_string(),
+            broker_addr: settings.registered(),
             ..ConsumeStatsList::default()
         };
         for (group, positions) in groups {
@@ -217,7 +217,7 @@ pub fn correction(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handl
 pub fn topics_of_group(coordinator: &Rc<Coordinator>, command: &Command<'_>) -> Handled {
     let group = Group::from(command)?.group;
     let list = TopicList {
-        broker_addr: Some(coordinator.settings().advertised().to_string()),
+        broker_addr: Some(coordinator.settings().registered()),
         topic_list: coordinator.tables().offsets.topics_of_group(&group),
     };
     Ok(Answer::with_body(list.to_json(Dialect::Fastjson1)).into())
