@@ -1,5 +1,7 @@
 //! What operators and clients ask of the coordinator, over the wire of a simulated broker.
 
+mod attempts;
+mod begins;
 mod cluster;
 mod delayed;
 mod forbidden;
@@ -10,10 +12,12 @@ mod members;
 mod orphans;
 mod peer;
 mod popped;
+mod queues;
 mod reclaim;
 mod relayed;
 mod requests;
 mod resets;
+mod rights;
 mod sql;
 mod timers;
 mod tools;

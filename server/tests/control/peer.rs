@@ -1,6 +1,7 @@
 //! A client by hand: asks, and keeps what the broker says unasked.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use protocol::body::Body;
@@ -60,8 +61,12 @@ pub struct Peer {
 
 impl Peer {
     pub async fn connect() -> Self {
+        Self::connect_to(BROKER).await
+    }
+
+    pub async fn connect_to(address: SocketAddr) -> Self {
         Self {
-            socket: Socket::connect(BROKER).await.expect("the broker listens"),
+            socket: Socket::connect(address).await.expect("somebody listens"),
             frames: Frames::new(FRAME_BYTES_MAX),
             heard: VecDeque::new(),
             opaque: 0,

@@ -22,17 +22,20 @@ const HIDDEN_MS: i64 = 10_000;
 /// How a test pops.
 #[derive(Clone, Copy)]
 pub struct Pop<'a> {
-    count: i32,
-    invisible_ms: i64,
-    poll_ms: i64,
-    order: bool,
-    attempt: &'a str,
-    expression: &'a str,
+    pub count: i32,
+    pub invisible_ms: i64,
+    /// Where a group begins that has no offset.
+    pub from_end: bool,
+    pub poll_ms: i64,
+    pub order: bool,
+    pub attempt: &'a str,
+    pub expression: &'a str,
 }
 
 pub const ONCE: Pop<'static> = Pop {
     count: 32,
     invisible_ms: HIDDEN_MS,
+    from_end: false,
     poll_ms: 0,
     order: false,
     attempt: "",
@@ -63,7 +66,7 @@ pub async fn pop(peer: &mut Peer, how: Pop<'_>) -> Vec<Got> {
     }
 }
 
-async fn ask_pop(peer: &mut Peer, how: Pop<'_>) -> Heard {
+pub async fn ask_pop(peer: &mut Peer, how: Pop<'_>) -> Heard {
     peer.ask(request::POP_MESSAGE, &pop_fields(how), &[]).await
 }
 
@@ -76,7 +79,7 @@ fn pop_fields(how: Pop<'_>) -> [(&'static str, Value<'_>); 12] {
         ("invisibleTime", Value::I64(how.invisible_ms)),
         ("pollTime", Value::I64(how.poll_ms)),
         ("bornTime", Value::I64(reactor::wall_ms())),
-        ("initMode", Value::I32(0)),
+        ("initMode", Value::I32(i32::from(how.from_end))),
         ("expType", Value::Str("TAG")),
         ("exp", Value::Str(how.expression)),
         ("order", Value::Bool(how.order)),
@@ -110,6 +113,10 @@ fn got(answer: &Heard) -> Vec<Got> {
         });
     }
     messages
+}
+
+pub fn at(message: &Got) -> i64 {
+    message.offset
 }
 
 pub fn bodies(messages: &[Got]) -> Vec<&str> {

@@ -92,6 +92,71 @@ fn a_group_with_more_retry_queues_than_anybody_can_mean_is_refused() {
 }
 
 #[test]
+fn a_topic_of_mixed_types_is_made_only_where_the_settings_allow_it() {
+    for (allowed, code) in [
+        ("false", response::INVALID_PARAMETER),
+        ("true", response::SUCCESS),
+    ] {
+        Cluster::start(&[("enableMixedMessageType", allowed)]).clients(move || async move {
+            let mut peer = Peer::connect().await;
+            for (kind, code) in [("NORMAL", response::SUCCESS), ("MIXED", code)] {
+                let attributes = format!("+message.type={kind}");
+                let fields = [
+                    ("topic", Value::Str(kind)),
+                    ("defaultTopic", Value::Str("TBW102")),
+                    ("readQueueNums", Value::I32(1)),
+                    ("writeQueueNums", Value::I32(1)),
+                    ("perm", Value::I32(6)),
+                    ("topicFilterType", Value::Str("SINGLE_TAG")),
+                    ("topicSysFlag", Value::I32(0)),
+                    ("order", Value::Bool(false)),
+                    ("attributes", Value::Str(&attributes)),
+                ];
+                let made = request::UPDATE_AND_CREATE_TOPIC;
+                let answer = peer.ask(made, &fields, &[]).await;
+                assert_eq!(answer.code, code, "{kind} {allowed} {}", answer.remark);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_groups_retry_policy_is_kept_as_it_was_given() {
+    const POLICIES: [&str; 2] = [
+        r#"{"customizedRetryPolicy":{"next":[1000,7000]},"type":"CUSTOMIZED"}"#,
+        r#"{"exponentialRetryPolicy":{"initial":1000,"max":60000,"multiplier":3},"type":"EXPONENTIAL"}"#,
+    ];
+    let mut cluster = Cluster::start(&[]);
+    cluster.clients(|| async {
+        let mut peer = Peer::connect().await;
+        for (number, policy) in POLICIES.into_iter().enumerate() {
+            let config = format!(r#"{{"groupName":"g{number}","groupRetryPolicy":{policy}}}"#);
+            let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
+            let answer = peer.ask(code, &[], config.as_bytes()).await;
+            assert_eq!(answer.code, response::SUCCESS, "{}", answer.remark);
+        }
+    });
+    for restarted in [false, true] {
+        if restarted {
+            cluster.stop_broker();
+            cluster.start_broker();
+        }
+        cluster.clients(move || async move {
+            let mut peer = Peer::connect().await;
+            for (number, policy) in POLICIES.into_iter().enumerate() {
+                let group = format!("g{number}");
+                let fields = [("group", Value::Str(&group))];
+                let code = request::GET_SUBSCRIPTIONGROUP_CONFIG;
+                let shown = peer.ask(code, &fields, &[]).await;
+                let shown = String::from_utf8(shown.body).expect("JSON is UTF-8");
+                let wanted = format!(r#""groupRetryPolicy":{policy}"#);
+                assert!(shown.contains(&wanted), "{restarted} {shown}");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_committed_offset_below_zero_counts_as_none() {
     Cluster::start(&[]).clients(|| async {
         let mut peer = Peer::connect().await;
