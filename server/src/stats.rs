@@ -8,6 +8,7 @@
 
 pub mod figures;
 pub mod latencies;
+pub mod pulled;
 pub mod series;
 pub mod tally;
 

@@ -14,6 +14,7 @@ use protocol::body::figures::{BrokerStats, StatsItem};
 use protocol::names;
 
 use super::latencies::{LastMinute, Latencies, Shown};
+use super::pulled::Pulled;
 use super::series::{Series, Sums, Window, tick_of};
 use super::tally::{Counted, Got, Put, Reading};
 
@@ -34,6 +35,7 @@ struct Inner {
     checkpoints: Table<Reading>,
     sent_back: Table<Reading>,
     given_up: Table<Reading>,
+    pulled: Pulled,
     broker: Broker,
     latencies: LastMinute,
     slowest_get_us: u64,
@@ -78,6 +80,7 @@ impl Figures {
             checkpoints: Table::default(),
             sent_back: Table::default(),
             given_up: Table::default(),
+            pulled: Pulled::default(),
             broker: Broker {
                 puts: series(),
                 gets: series(),
@@ -102,6 +105,9 @@ impl Figures {
         }
         for (reading, got) in counted.gets {
             inner.got(reading, &got, now_s);
+        }
+        for (reading, queues) in counted.pulled {
+            inner.pulled.take(reading, queues);
         }
         if let Some(latencies) = counted.latencies {
             inner.add_latencies(latencies, now_s);
@@ -131,6 +137,11 @@ impl Figures {
         self.0
             .borrow_mut()
             .retain(|reading| *reading.group != *group);
+    }
+
+    /// Where a group's last pull of a queue that found something left it.
+    pub fn pulled(&self, group: &str, topic: &str, queue_id: u32) -> Option<u64> {
+        self.0.borrow().pulled.next(&(topic, group), queue_id)
     }
 
     /// Messages per second put into a topic in the last minute.
@@ -239,6 +250,7 @@ impl Inner {
         ] {
             table.series.retain(|reading, _| keep(reading));
         }
+        self.pulled.retain(&keep);
     }
 
     /// Keys are `topic`, `topic@group`, `queue@topic`, `queue@topic@group` or the cluster's name, as RocketMQ has them. What

@@ -5,6 +5,7 @@
 //! on, not how many topics and groups there are. A put is counted by two array accesses, a pull by one look into a table.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub struct Reading {
 pub struct Counted {
     pub puts: Vec<Put>,
     pub gets: Vec<(Reading, Got)>,
+    /// By queue: where the last pull that found something left its consumer.
+    pub pulled: Vec<(Reading, BTreeMap<u32, u64>)>,
     pub latencies: Option<Box<Latencies>>,
     pub slowest_get_us: u64,
 }
@@ -82,9 +85,16 @@ struct Since {
     /// By queue number: where in `puts` its entry is.
     places: Vec<u32>,
     puts: Vec<Put>,
-    gets: HashMap<Reading, Got>,
+    gets: HashMap<Reading, Reader>,
     latencies: Box<Latencies>,
     slowest_get_us: u64,
+}
+
+/// What one of them got, and where in which queue it is now.
+#[derive(Default)]
+struct Reader {
+    got: Got,
+    pulled: BTreeMap<u32, u64>,
 }
 
 impl Tally {
@@ -103,16 +113,17 @@ impl Tally {
         self.announce();
     }
 
-    /// A pull was answered with messages.
+    /// A consumer has got messages.
     pub fn got(&self, group: &Arc<str>, topic: &Arc<str>, more: Got) {
+        self.since.borrow_mut().reader(group, topic, &more);
+        self.announce();
+    }
+
+    /// A pull of a queue was answered with the messages in front of `next`.
+    pub fn pulled(&self, group: &Arc<str>, topic: &Arc<str>, more: Got, queue_id: u32, next: u64) {
         let mut since = self.since.borrow_mut();
-        let each_us = more.took_us.checked_div(more.pulls).unwrap_or(0);
-        since.slowest_get_us = since.slowest_get_us.max(each_us);
-        let reading = Reading {
-            topic: Arc::clone(topic),
-            group: Arc::clone(group),
-        };
-        since.gets.entry(reading).or_default().add(&more);
+        let reader = since.reader(group, topic, &more);
+        reader.pulled.insert(queue_id, next);
         self.announce();
     }
 
@@ -140,6 +151,18 @@ impl Tally {
 }
 
 impl Since {
+    fn reader(&mut self, group: &Arc<str>, topic: &Arc<str>, more: &Got) -> &mut Reader {
+        let each_us = more.took_us.checked_div(more.pulls).unwrap_or(0);
+        self.slowest_get_us = self.slowest_get_us.max(each_us);
+        let reading = Reading {
+            topic: Arc::clone(topic),
+            group: Arc::clone(group),
+        };
+        let reader = self.gets.entry(reading).or_default();
+        reader.got.add(more);
+        reader
+    }
+
     fn put(&mut self, queue: QueueNo, bytes: u64, waited: Option<Duration>) {
         let number = queue.0 as usize;
         if self.places.len() <= number {
@@ -183,10 +206,14 @@ impl Since {
         self.puts.clear();
         let mut gets = self.gets.drain().peekable();
         while gets.peek().is_some() {
-            pieces.push(Counted {
-                gets: gets.by_ref().take(ENTRIES_PER_MESSAGE_MAX).collect(),
-                ..Counted::default()
-            });
+            let mut piece = Counted::default();
+            for (reading, reader) in gets.by_ref().take(ENTRIES_PER_MESSAGE_MAX) {
+                if !reader.pulled.is_empty() {
+                    piece.pulled.push((reading.clone(), reader.pulled));
+                }
+                piece.gets.push((reading, reader.got));
+            }
+            pieces.push(piece);
         }
         drop(gets);
         if let Some(first) = pieces.first_mut() {
@@ -256,7 +283,7 @@ mod tests {
         for number in 0..2_000 {
             since.put(QueueNo(number), 1, None);
             let got = since.gets.entry(reading(&number.to_string())).or_default();
-            got.messages += 1;
+            got.got.messages += 1;
         }
         let pieces = since.take();
         let lengths = |piece: &Counted| piece.puts.len() + piece.gets.len();

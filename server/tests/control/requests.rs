@@ -297,6 +297,34 @@ fn topic_and_group_statistics_agree_with_what_was_sent_and_committed() {
 }
 
 #[test]
+fn what_was_pulled_and_is_not_committed_yet_is_in_flight() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("t", 1).await;
+        peer.join("a", "g", "t").await;
+        for _ in 0..3 {
+            peer.send("t", "", b"body").await;
+        }
+        let stats = async |peer: &mut Peer| {
+            // Shards tell the coordinator once a second.
+            reactor::sleep(Duration::from_secs(2)).await;
+            let fields = [("consumerGroup", Value::Str("g"))];
+            let answer = peer.ask(request::GET_CONSUME_STATS, &fields, &[]).await;
+            let stats = ConsumeStats::from_json(&answer.body).expect("statistics");
+            let (_, queue) = stats.offsets.first_key_value().expect("one queue");
+            (queue.consumer_offset, queue.pull_offset)
+        };
+        peer.commit("g", "t", 1).await;
+        assert_eq!(stats(&mut peer).await, (1, 1), "nothing was pulled");
+        let pulled = peer.pull("g", "t", 1).await;
+        assert_eq!(pulled.field("nextBeginOffset"), "3");
+        assert_eq!(stats(&mut peer).await, (1, 3));
+        peer.commit("g", "t", 3).await;
+        assert_eq!(stats(&mut peer).await, (3, 3));
+    });
+}
+
+#[test]
 fn a_message_is_shown_by_its_place_in_the_log() {
     Cluster::start(&[]).clients(|| async {
         let mut peer = Peer::connect().await;

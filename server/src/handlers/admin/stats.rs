@@ -121,7 +121,11 @@ fn popped(
             let next = i64::try_from(next).unwrap_or(i64::MAX);
             (next - i64::try_from(unacked).unwrap_or(0), next)
         }
-        None => (consumed, consumed),
+        None => {
+            let pulled = coordinator.figures.pulled(group, topic, id).unwrap_or(0);
+            let pulled = i64::try_from(pulled).unwrap_or(i64::MAX);
+            (consumed, pulled.max(consumed))
+        }
     }
 }
 

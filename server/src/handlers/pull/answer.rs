@@ -79,7 +79,10 @@ fn count(shard: &Shard, pull: &Pull, found: &Found, gather: &Gather) {
         got.disk_bytes = bytes;
         got.behind_bytes = behind(shard, gather).unwrap_or(0);
     }
-    shard.tally.got(&pull.group, pull.topic.name(), got);
+    let (topic, queue_id) = (pull.topic.name(), pull.queue.id());
+    shard
+        .tally
+        .pulled(&pull.group, topic, got, queue_id, found.next.0);
 }
 
 /// From the first record to the end of the log.
