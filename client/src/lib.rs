@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address_server;
 pub mod admin;
 mod caught;
 mod compression;

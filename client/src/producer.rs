@@ -248,7 +248,7 @@ impl Producer {
         names::validate_group(&options.group).map_err(|error| Error::Illegal(error.to_string()))?;
         options.group = settings.namespace.wrap(&options.group);
         let trace = Trace::start(&settings, &options.group, trace::Kind::Produce).await?;
-        let (session, asked) = Session::new(settings)?;
+        let (session, asked) = Session::start(settings).await?;
         let new_brokers = Arc::new(Notify::new());
         let replies = Arc::new(Replies::default());
         let looked_after = upkeep::LookedAfter {

@@ -19,7 +19,8 @@ use crate::lock::Mutex;
 pub(crate) const MASTER: i64 = 0;
 
 pub(crate) struct Routes {
-    name_servers: Vec<String>,
+    /// Replaced as a whole; never empty.
+    name_servers: Mutex<Arc<[String]>>,
     /// The name server that answered last.
     current: AtomicUsize,
     by_topic: Mutex<HashMap<String, Arc<Route>>>,
@@ -85,29 +86,42 @@ impl Route {
     }
 }
 
+fn listed(name_servers: &str) -> Arc<[String]> {
+    let list = name_servers.split(';').map(str::trim);
+    list.filter(|address| !address.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
 impl Routes {
     /// `name_servers` as in RocketMQ: `host:port;host:port`.
     pub fn new(name_servers: &str, limit: Duration) -> Result<Routes> {
-        let list = name_servers
-            .split(';')
-            .map(str::trim)
-            .filter(|address| !address.is_empty());
-        let name_servers: Vec<String> = list.map(str::to_owned).collect();
+        let name_servers = listed(name_servers);
         if name_servers.is_empty() {
             return Err(Error::NoNameServer);
         }
         // Clients spread over the name servers.
         let first = std::process::id() as usize % name_servers.len();
         Ok(Routes {
-            name_servers,
+            name_servers: Mutex::new(name_servers),
             current: AtomicUsize::new(first),
             by_topic: Mutex::default(),
             limit,
         })
     }
 
-    pub fn first_name_server(&self) -> &str {
-        &self.name_servers[0]
+    pub fn name_servers(&self) -> Arc<[String]> {
+        self.name_servers.lock().clone()
+    }
+
+    /// From now on these are asked. Routes that are known stay until the next time they are asked for.
+    pub fn use_name_servers(&self, name_servers: &str) {
+        let listed = listed(name_servers);
+        let mut current = self.name_servers.lock();
+        if !listed.is_empty() && *current != listed {
+            tracing::info!(name_servers, "other name servers");
+            *current = listed;
+        }
     }
 
     pub fn known(&self, topic: &str) -> Option<Arc<Route>> {
@@ -178,14 +192,13 @@ impl Routes {
 
     /// Asks one name server after the other until one answers; `None`: it knows no such topic.
     async fn ask(&self, topic: &str, connections: &Connections) -> Result<Option<TopicRouteData>> {
+        let name_servers = self.name_servers();
         let first = self.current.load(Ordering::Relaxed);
         let mut last = Error::NoNameServer;
-        for turn in 0..self.name_servers.len() {
-            let number = (first + turn) % self.name_servers.len();
-            match self
-                .ask_one(&self.name_servers[number], topic, connections)
-                .await
-            {
+        for turn in 0..name_servers.len() {
+            let number = (first + turn) % name_servers.len();
+            let asked = self.ask_one(&name_servers[number], topic, connections);
+            match asked.await {
                 Ok(found) => {
                     self.current.store(number, Ordering::Relaxed);
                     return Ok(found);

@@ -11,6 +11,7 @@ use protocol::body::queue::MessageQueue;
 use protocol::code::request;
 use tokio::sync::mpsc;
 
+use crate::address_server::{self, PERIOD};
 use crate::connection::{Asked, Connection};
 use crate::connections::Connections;
 use crate::error::{Error, Result};
@@ -33,11 +34,18 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub fn new(settings: Settings) -> Result<(Arc<Session>, mpsc::Receiver<Asked>)> {
-        let routes = Routes::new(&settings.name_servers, settings.call_limit)?;
+    /// Where no name server is given the address server is asked, if there is one.
+    pub async fn start(settings: Settings) -> Result<(Arc<Session>, mpsc::Receiver<Asked>)> {
+        let given = Routes::new(&settings.name_servers, settings.call_limit);
+        let follows = given.is_err() && !settings.address_server.domain.is_empty();
+        let url = settings.address_server.url(&settings.unit_name);
+        let routes = match follows {
+            true => Routes::new(&address_server::ask(&url).await?, settings.call_limit)?,
+            false => given?,
+        };
         let ip = settings
             .client_ip
-            .unwrap_or_else(|| local_ip(routes.first_name_server()));
+            .unwrap_or_else(|| local_ip(&routes.name_servers()[0]));
         let (sender, asked) = mpsc::channel(ASKED_MAX);
         let session = Session {
             client_id: client_id(ip, &settings),
@@ -47,7 +55,13 @@ impl Session {
             settings,
             told: Mutex::default(),
         };
-        Ok((Arc::new(session), asked))
+        let session = Arc::new(session);
+        if follows {
+            let following = address_server::follow(Arc::downgrade(&session), url, PERIOD);
+            // Ends with the session.
+            tokio::spawn(following);
+        }
+        Ok((session, asked))
     }
 
     pub async fn route(&self, topic: &str) -> Result<Arc<Route>> {

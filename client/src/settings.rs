@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::address_server::AddressServer;
 use crate::error::{Error, Result};
 use crate::namespace::Namespace;
 
@@ -11,6 +12,8 @@ use crate::namespace::Namespace;
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub name_servers: String,
+    /// Asked for them where none are given.
+    pub address_server: AddressServer,
     /// For one request and its answer.
     pub call_limit: Duration,
     pub connect_limit: Duration,
@@ -32,6 +35,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             name_servers: std::env::var("NAMESRV_ADDR").unwrap_or_default(),
+            address_server: AddressServer::default(),
             call_limit: Duration::from_secs(3),
             connect_limit: Duration::from_secs(3),
             route_interval: Duration::from_secs(30),
@@ -53,6 +57,9 @@ impl Settings {
     pub fn set(&mut self, name: &str, value: &str) -> Result<bool> {
         match name {
             "namesrvAddr" => self.name_servers = value.to_owned(),
+            // Properties of the Java process there.
+            "rocketmq.namesrv.domain" => self.address_server.domain = value.to_owned(),
+            "rocketmq.namesrv.domain.subgroup" => self.address_server.group = value.to_owned(),
             "mqClientApiTimeout" => self.call_limit = millis(name, value)?,
             "connectTimeoutMillis" => self.connect_limit = millis(name, value)?,
             "pollNameServerInterval" => self.route_interval = interval(name, value)?,
@@ -115,6 +122,13 @@ macro_rules! shared_settings {
             self
         }
 
+        /// `rocketmq.namesrv.domain`, a `host` or `host:port`: where name servers are asked for over HTTP if none are given,
+        /// at the start and then every two minutes. None unless said otherwise.
+        pub fn address_server(mut self, domain: impl Into<String>) -> Self {
+            self.settings.address_server.domain = domain.into();
+            self
+        }
+
         /// `namespace`: topics and groups of this client stand behind it on the brokers; the application sees them
         /// without it. None unless said otherwise.
         pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
@@ -173,6 +187,14 @@ mod tests {
         );
         assert_eq!(settings.call_limit, Duration::from_millis(250));
         assert_eq!(set(&mut settings, "noSuchThing", "1").ok(), Some(false));
+        for (name, value) in [
+            ("rocketmq.namesrv.domain", "names:80"),
+            ("rocketmq.namesrv.domain.subgroup", "blue"),
+        ] {
+            assert_eq!(set(&mut settings, name, value).ok(), Some(true));
+        }
+        let url = settings.address_server.url("");
+        assert_eq!(url, "http://names:80/rocketmq/blue");
         let broken = set(&mut settings, "heartbeatBrokerInterval", "0");
         assert!(matches!(broken, Err(Error::Setting { .. })));
         assert!(set(&mut settings, "unitMode", "maybe").is_err());

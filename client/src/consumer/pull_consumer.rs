@@ -128,7 +128,7 @@ impl PullConsumerBuilder {
     pub async fn start(self) -> Result<PullConsumer> {
         names::validate_group(&self.group).map_err(|error| Error::Illegal(error.to_string()))?;
         let group = self.settings.namespace.wrap(&self.group);
-        let (session, asked) = Session::new(self.settings)?;
+        let (session, asked) = Session::start(self.settings).await?;
         let member = Arc::new(Member {
             session,
             group,

@@ -128,7 +128,7 @@ impl PushConsumer {
         options.joining.group = settings.namespace.wrap(&options.joining.group);
         let subscriptions = subscriptions(&options, &settings);
         let trace = Trace::start(&settings, &shown_group, trace::Kind::Consume).await?;
-        let (session, asked) = Session::new(settings)?;
+        let (session, asked) = Session::start(settings).await?;
         let local = match broadcasting {
             true => Some(open_local(&options, &session)?),
             false => None,

@@ -121,7 +121,7 @@ impl LitePullConsumerBuilder {
         let subscriptions: Vec<_> = own
             .map(|(topic, filter)| filter.subscription(&namespace.wrap(topic), now_ms()))
             .collect();
-        let (session, asked) = Session::new(self.settings)?;
+        let (session, asked) = Session::start(self.settings).await?;
         let local = match broadcasting {
             true => Some(open_local(&self.options, &session)?),
             false => None,
