@@ -12,6 +12,7 @@ use crate::time::{self, Instant};
 use crate::timer::Timers;
 
 mod bulk;
+mod run_queue;
 mod stall;
 
 use bulk::Bulk;
@@ -83,6 +84,7 @@ impl Core {
         self.wall_ms.set(wall_ms);
         self.timers.fire(now);
         self.bulk.begin_turn();
+        self.stalls.begin_turn(now);
     }
 
     /// Polls ready tasks. `goes_on` is asked after each of them, with the time at that moment.
