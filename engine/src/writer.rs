@@ -118,7 +118,7 @@ impl Writer {
         writer
     }
 
-    /// Gives every record of the batch its place and appends it. Usually this does not suspend: only a segment
+    /// Gives every record of the batch its place and appends it; behind the first one that may be taken later, none. Usually this does not suspend: only a segment
     /// that is not ready yet makes it wait. Nothing is visible before [`Writer::publish`].
     pub async fn append(&mut self, batch: &mut Batch) {
         self.last_ms = self.last_ms.max(reactor::wall_ms());
@@ -135,17 +135,20 @@ impl Writer {
             refused => refused,
         };
         let Batch { bytes, items, .. } = batch;
-        if refused.is_some() {
-            items.iter_mut().for_each(|item| item.error = refused);
-            return;
-        }
+        // A shorter one may still fit behind one that found no room. But who sends them in this order tries again in it.
+        let mut refused = refused;
         for item in items {
+            item.error = refused;
+            if refused.is_some() {
+                continue;
+            }
             let end = self.tail.position() + u64::from(item.len) + END_BLANK_BYTES;
-            item.error = None;
             if end > self.limit
                 && let Err(error) = self.make_room(item.len).await
             {
                 item.error = Some(error);
+                let is_for_ever = matches!(error, AppendError::TooLarge { .. });
+                refused = (!is_for_ever).then_some(error);
                 continue;
             }
             let start = item.start as usize;

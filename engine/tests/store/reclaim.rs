@@ -328,6 +328,47 @@ fn a_full_disk_refuses_deletes_the_oldest_and_takes_messages_again() {
 }
 
 #[test]
+fn behind_one_that_found_no_room_none_of_its_batch_is_taken() {
+    each_seed(10, |seed| {
+        let mut world = World::new(seed);
+        let node = world.node("broker", Ipv4Addr::new(10, 0, 0, 1));
+        world.set_disk_bytes(node, Some(900 << 10));
+        world.block_on(node, async {
+            let mut broker = Broker::open(config(Path::new("/store"))).await;
+            broker.store.set_retention(Retention {
+                may_force: false,
+                ..all_is_kept()
+            });
+            let (long, short) = (("t", 0, 8_000, None), ("t", 0, 10, None));
+            let mut is_full = false;
+            while !is_full {
+                is_full = append_promised(&mut broker, &[long]).await[0].is_some();
+                reactor::sleep(Duration::from_millis(5)).await;
+            }
+            let refused = append_promised(&mut broker, &[long, short]).await;
+            assert!(refused.iter().all(Option::is_some), "{refused:?}");
+            let alone = append_promised(&mut broker, &[short]).await;
+            assert_eq!(alone, [None], "there was room for it");
+            broker.check().await;
+        });
+    });
+}
+
+/// Why each of them was refused.
+async fn append_promised(broker: &mut Broker, spec: &[Spec]) -> Vec<Option<AppendError>> {
+    let (mut batch, bodies) = broker.batch(spec);
+    batch.is_promised = true;
+    broker.writer.append(&mut batch).await;
+    broker.writer.publish();
+    for ((spec, item), body) in spec.iter().zip(batch.items()).zip(bodies) {
+        if item.error.is_none() {
+            broker.acknowledge(spec, body, item);
+        }
+    }
+    batch.items().iter().map(|item| item.error).collect()
+}
+
+#[test]
 fn what_is_owed_keeps_its_segment() {
     on_sim(5, |root| async move {
         let config = config(&root);
