@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use engine::{Queue, QueueOffset, Read, ReadLimits, Store};
-use reactor::Gather;
+use engine::{LogOffset, Queue, QueueOffset, Read, ReadLimits, Store};
+use reactor::{Gather, is_of_medium};
 
 /// What was found at an offset.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +28,26 @@ pub const fn stretch(messages_max: u32, bytes_max: u32) -> ReadLimits {
         disk_bytes_max: bytes_max,
         scan_max: messages_max,
     }
+}
+
+const ONE: ReadLimits = stretch(1, 1);
+
+/// The record of the message at an offset, of which the place is known. None: it is gone or damaged, or lies on a sector that
+/// has been bad for so long that nobody waits for it any more.
+pub async fn one(
+    store: &Arc<Store>,
+    queue: &Queue,
+    at: QueueOffset,
+    place: LogOffset,
+) -> io::Result<Option<Vec<u8>>> {
+    match store.record_at(place).await {
+        Err(error) if is_of_medium(&error) => {}
+        read => return read,
+    }
+    // As consumers read it, who are let past bad sectors in the end.
+    let mut record = Vec::new();
+    read(store, queue, at, &ONE, &mut record).await?;
+    Ok((!record.is_empty()).then_some(record))
 }
 
 /// Replaces what is in `records` by the next messages.

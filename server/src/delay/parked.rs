@@ -8,12 +8,12 @@
 //! Holds no log and no clock, and never waits: whatever is saved between two steps of the task is a whole state.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::BuildHasher;
 
 use engine::LogOffset;
 
-use super::checkpoint::{Checkpoint, LATE_MAX, WITHDRAWALS_MAX};
+use super::checkpoint::{Checkpoint, WITHDRAWALS_MAX};
 use super::pending::{Key, Pending, Timer};
 
 /// So long before they are due, messages are read: the disk is not waited for when their time has come.
@@ -28,15 +28,18 @@ pub struct Parked {
     /// In the order in which they are due.
     ready: BTreeMap<Key, Ready>,
     ready_bytes: usize,
-    /// Those that are being appended again, a few hundred.
-    moving: Vec<Timer>,
+    /// Those that are being appended again, in the order in which they lie: wherever that ends, those that were moved lie
+    /// in front of all that are parked.
+    moving: VecDeque<Timer>,
+    /// Those that cannot be read now, and when that is tried again.
+    aside: Vec<(i64, Timer)>,
     /// By hash of the names that are withdrawn: until when that holds.
     withdrawn: HashMap<u64, i64>,
     hasher: RandomState,
     /// Offsets of those that are parked and withdraw others.
     withdrawals: BTreeSet<u64>,
-    /// Names that are free again, and since when; but what they withdrew may not have been looked at.
-    free_after_start: Vec<(u64, i64)>,
+    /// Withdrawals whose time is over, while what they withdraw may still be parked, or not have been looked at.
+    ended: Vec<Ended>,
     /// The first offset of the queue that has not been looked at.
     next: u64,
     /// What is withdrawn below is known. Ahead of `next` during a start.
@@ -54,6 +57,14 @@ struct Ready {
     timer: Timer,
     /// Empty while it is being read.
     record: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Ended {
+    timer: Timer,
+    /// Of the name that will be free again.
+    hash: u64,
+    since_ms: i64,
 }
 
 impl Parked {
@@ -101,10 +112,15 @@ impl Parked {
 
     /// Nothing is due: all that was withdrawn by then is out of the way.
     pub fn all_due_is_done(&mut self) {
-        if !self.is_starting() {
-            for (hash, since_ms) in std::mem::take(&mut self.free_after_start) {
-                self.free(hash, since_ms);
+        if self.is_starting() || !self.aside.is_empty() {
+            return;
+        }
+        for ended in std::mem::take(&mut self.ended) {
+            let until = self.withdrawn.get(&ended.hash);
+            if until.is_some_and(|until| *until <= ended.since_ms) {
+                self.withdrawn.remove(&ended.hash);
             }
+            self.done(ended.timer.key());
         }
     }
 
@@ -118,7 +134,15 @@ impl Parked {
     }
 
     pub fn len(&self) -> usize {
-        self.pending.len() + self.ready.len() + self.moving.len()
+        self.pending.len() + self.apart().count()
+    }
+
+    /// Those that are parked and not pending.
+    fn apart(&self) -> impl Iterator<Item = &Timer> {
+        let ready = self.ready.values().map(|ready| &ready.timer);
+        let aside = self.aside.iter().map(|(_, timer)| timer);
+        let ended = self.ended.iter().map(|ended| &ended.timer);
+        ready.chain(&self.moving).chain(aside).chain(ended)
     }
 
     /// RocketMQ had the store since: of what lies in front of this offset it has delivered what was due before this time.
@@ -179,8 +203,7 @@ impl Parked {
 
     /// The offsets of all of them, in order.
     pub fn offsets(&self) -> Vec<u64> {
-        let ready = self.ready.values().map(|ready| &ready.timer);
-        let all = self.pending.iter().chain(ready).chain(&self.moving);
+        let all = self.pending.iter().chain(self.apart());
         let mut offsets: Vec<u64> = all.map(|timer| timer.offset).collect();
         offsets.sort_unstable();
         offsets
@@ -202,24 +225,27 @@ impl Parked {
         self.withdrawn.contains_key(&hash)
     }
 
-    /// The time of a withdrawal is over.
-    pub fn end_withdrawal(&mut self, name: &[u8], now_ms: i64) {
-        let hash = self.hasher.hash_one(name);
-        match self.is_starting() {
-            true => self.free_after_start.push((hash, now_ms)),
-            false => self.free(hash, now_ms),
-        }
-    }
-
-    fn free(&mut self, hash: u64, now_ms: i64) {
-        let until = self.withdrawn.get(&hash);
-        if until.is_some_and(|until| *until <= now_ms) {
-            self.withdrawn.remove(&hash);
+    /// The time of a withdrawal is over. It stays parked until all that is due now is done, for what it withdraws may come
+    /// behind it.
+    pub fn end_withdrawal(&mut self, key: Key, name: &[u8], now_ms: i64) {
+        if let Some(ready) = self.ready.remove(&key) {
+            self.ready_bytes -= ready.record.len();
+            self.ended.push(Ended {
+                timer: ready.timer,
+                hash: self.hasher.hash_one(name),
+                since_ms: now_ms,
+            });
         }
     }
 
     /// The next one whose message is to be read. To be followed by `was_read`, `not_read` or `done`.
     pub fn begin_reading(&mut self, now_ms: i64) -> Option<Timer> {
+        for (_, timer) in self
+            .aside
+            .extract_if(.., |(again_ms, _)| *again_ms <= now_ms)
+        {
+            self.pending.add(timer);
+        }
         // What is due is read however much there is.
         let ahead_ms = if self.has_room() { READ_AHEAD_MS } else { 0 };
         let end_ms = now_ms.saturating_add(ahead_ms).saturating_add(1);
@@ -241,9 +267,10 @@ impl Parked {
         ready.record = record;
     }
 
-    pub fn not_read(&mut self, key: Key) {
+    /// It is tried again then, and keeps nobody else from being read.
+    pub fn not_read(&mut self, key: Key, again_ms: i64) {
         if let Some(ready) = self.ready.remove(&key) {
-            self.pending.add(ready.timer);
+            self.aside.push((again_ms, ready.timer));
         }
     }
 
@@ -263,29 +290,33 @@ impl Parked {
         self.done = self.done.max(key);
     }
 
-    /// Up to so many whose records lie below. They are parked until `moved` says that they lie elsewhere.
-    pub fn begin_moving(&mut self, below: LogOffset, timers_max: usize) -> Vec<Timer> {
-        assert!(self.moving.is_empty(), "one step at a time");
-        let old = self.ready.values().map(|ready| ready.timer);
-        let old: Vec<Timer> = old
-            .filter(|timer| timer.place < below)
-            .take(timers_max)
-            .collect();
-        for timer in &old {
-            if let Some(ready) = self.ready.remove(&timer.key()) {
-                self.ready_bytes -= ready.record.len();
-            }
+    /// Those whose records lie below are parked until `moved` says that they lie elsewhere.
+    pub fn begin_moving(&mut self, below: LogOffset) {
+        assert!(self.moving.is_empty(), "one move at a time");
+        let is_old = |timer: &Timer| timer.place < below;
+        let mut old = self.pending.take_below(below);
+        for (_, ready) in self.ready.extract_if(.., |_, ready| is_old(&ready.timer)) {
+            self.ready_bytes -= ready.record.len();
+            old.push(ready.timer);
         }
-        self.moving = old;
-        let room = timers_max - self.moving.len();
-        self.moving
-            .append(&mut self.pending.take_below(below, room));
-        self.moving.clone()
+        let aside = self.aside.extract_if(.., |(_, timer)| is_old(timer));
+        old.extend(aside.map(|(_, timer)| timer));
+        let ended = self.ended.extract_if(.., |ended| is_old(&ended.timer));
+        old.extend(ended.map(|ended| ended.timer));
+        old.sort_unstable_by_key(|timer| timer.offset);
+        self.moving = old.into();
+    }
+
+    /// Up to so many of those that are being moved, the first ones first.
+    pub fn to_move(&self, timers_max: usize) -> Vec<Timer> {
+        self.moving.iter().take(timers_max).copied().collect()
     }
 
     pub fn moved(&mut self, key: Key) {
         self.withdrawals.remove(&key.1);
-        self.moving.retain(|timer| timer.key() != key);
+        // Never far from the front.
+        let at = self.moving.iter().position(|timer| timer.key() == key);
+        at.and_then(|at| self.moving.remove(at));
     }
 
     /// What was not moved stays where it is.
@@ -301,30 +332,35 @@ impl Parked {
         let to_read = self.pending.first_due_ms();
         let to_read = to_read.map(|due_ms| due_ms.saturating_sub(ahead_ms));
         let to_deliver = self.ready.first_key_value().map(|(key, _)| key.0);
-        to_read.into_iter().chain(to_deliver).min()
+        let again = self.aside.iter().map(|(again_ms, _)| *again_ms).min();
+        let events = to_read.into_iter().chain(to_deliver).chain(again);
+        events.min()
     }
 
     /// The first one is due at this time, or later.
     pub fn first_due_ms(&self) -> Option<i64> {
         let pending = self.pending.first_due_ms();
         let ready = self.ready.first_key_value().map(|(key, _)| key.0);
-        pending.into_iter().chain(ready).min()
+        let aside = self.aside.iter().map(|(_, timer)| timer.due_ms).min();
+        pending.into_iter().chain(ready).chain(aside).min()
     }
 
-    /// None for the moment: what was saved before is better.
-    pub fn checkpoint(&mut self) -> Option<Checkpoint> {
+    /// None for the moment: what was saved before is better. So it is while more than `late_max` would have to be named.
+    pub fn checkpoint(&mut self, late_max: usize) -> Option<Checkpoint> {
         let looked_at = self.next >= self.restored.next.max(self.settled_from);
         if !looked_at || self.is_starting() {
             return None;
         }
         let (first, next, done) = (self.first_offset(), self.next, self.done);
-        let others = self.ready.values().map(|ready| &ready.timer);
-        let others = others
-            .chain(&self.moving)
-            .filter(|timer| timer.key() <= done);
-        let late = self.pending.up_to(done).chain(others);
-        let late: Vec<u64> = late.map(|timer| timer.offset).take(LATE_MAX + 1).collect();
-        (late.len() <= LATE_MAX).then(|| Checkpoint {
+        let apart: Vec<u64> = self
+            .apart()
+            .filter(|timer| timer.key() <= done)
+            .map(|timer| timer.offset)
+            .collect();
+        let pending = self.pending.up_to(done).map(|timer| timer.offset);
+        let late = pending.chain(apart).take(late_max.saturating_add(1));
+        let late: Vec<u64> = late.collect();
+        (late.len() <= late_max).then(|| Checkpoint {
             first,
             next,
             done_ms: done.0,
@@ -338,10 +374,8 @@ impl Parked {
 
     /// No parked one lies in front of this offset.
     pub fn first_offset(&self) -> u64 {
-        let ready = self.ready.values().map(|ready| ready.timer.offset);
-        let moving = self.moving.iter().map(|timer| timer.offset);
-        let others = ready.chain(moving).min();
-        let first = self.pending.first_offset().into_iter().chain(others).min();
+        let apart = self.apart().map(|timer| timer.offset).min();
+        let first = self.pending.first_offset().into_iter().chain(apart).min();
         first.unwrap_or(self.next).min(self.next)
     }
 }
@@ -349,6 +383,7 @@ impl Parked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delay::checkpoint::LATE_MAX;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -457,7 +492,7 @@ mod tests {
                         run.deliver(usize::MAX)?;
                     }
                     Step::Save => {
-                        if let Some(checkpoint) = run.parked.checkpoint() {
+                        if let Some(checkpoint) = run.parked.checkpoint(LATE_MAX) {
                             run.saved = Some(checkpoint);
                             run.delivered_before = run.known.clone();
                         }
@@ -488,16 +523,22 @@ mod tests {
             });
             parked.set_next(offset + 1);
         }
-        let moving = parked.begin_moving(LogOffset(20), 10);
+        parked.begin_moving(LogOffset(20));
+        let moving = parked.to_move(10);
         assert_eq!(moving.len(), 2);
-        assert_eq!(parked.checkpoint().map(|saved| saved.first), Some(0));
-        parked.moved(moving[0].key());
-        assert_eq!(parked.checkpoint().map(|saved| saved.first), Some(1));
-        parked.end_moving();
         assert_eq!(
-            (parked.len(), parked.begin_moving(LogOffset(20), 10).len()),
-            (2, 1)
+            parked.checkpoint(LATE_MAX).map(|saved| saved.first),
+            Some(0)
         );
+        parked.moved(moving[0].key());
+        assert_eq!(
+            parked.checkpoint(LATE_MAX).map(|saved| saved.first),
+            Some(1)
+        );
+        parked.end_moving();
+        assert_eq!(parked.len(), 2);
+        parked.begin_moving(LogOffset(20));
+        assert_eq!(parked.to_move(10).len(), 1);
     }
 
     #[test]
@@ -511,7 +552,7 @@ mod tests {
         parked.add(withdrawal);
         parked.add_withdrawal(1, b"t+1", 5_000);
         parked.set_next(10);
-        let saved = parked.checkpoint().expect("all is looked at");
+        let saved = parked.checkpoint(LATE_MAX).expect("all is looked at");
 
         // The one that it withdraws was appended again, and lies behind it now.
         let mut parked = Parked::restore(Some(saved), 0, 12);
@@ -524,16 +565,20 @@ mod tests {
         parked.add(withdrawal);
         parked.add_withdrawal(1, b"t+1", 5_000);
         parked.set_next(4);
-        parked.done(withdrawal.key());
-        parked.end_withdrawal(b"t+1", 6_000);
+        assert_eq!(parked.begin_reading(6_000), Some(withdrawal));
+        parked.end_withdrawal(withdrawal.key(), b"t+1", 6_000);
         parked.all_due_is_done();
         assert!(parked.is_withdrawn(b"t+1"), "nobody knows what follows");
-        assert_eq!(parked.checkpoint(), None, "it would not name it any more");
+        assert_eq!(
+            parked.checkpoint(LATE_MAX),
+            None,
+            "it would not name it any more"
+        );
         parked.set_next(12);
         assert!(parked.is_withdrawn(b"t+1"), "what was found may be due");
         parked.all_due_is_done();
         assert!(!parked.has_withdrawn());
-        let saved = parked.checkpoint().expect("all is looked at");
+        let saved = parked.checkpoint(LATE_MAX).expect("all is looked at");
         assert_eq!(saved.withdrawals, Some(BTreeSet::new()));
     }
 
@@ -553,13 +598,138 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_withdrawn_until_its_time_is_over() {
+    fn a_name_is_withdrawn_until_its_time_is_over_and_all_that_was_due_is_done() {
+        let timer = |due_ms, offset| Timer {
+            due_ms,
+            offset,
+            place: LogOffset(offset * 1_000),
+        };
+        let (early, late) = (timer(4_000, 0), timer(5_000, 1));
         let mut parked = Parked::default();
-        parked.withdraw(b"t+1", 5_000);
-        parked.withdraw(b"t+1", 4_000);
-        parked.end_withdrawal(b"t+1", 4_000);
+        for withdrawal in [early, late] {
+            parked.add(withdrawal);
+            parked.add_withdrawal(withdrawal.offset, b"t+1", withdrawal.due_ms);
+            parked.set_next(withdrawal.offset + 1);
+        }
+        parked.begin_reading(4_000);
+        parked.end_withdrawal(early.key(), b"t+1", 4_000);
+        parked.all_due_is_done();
         assert!(parked.is_withdrawn(b"t+1") && !parked.is_withdrawn(b"t+2"));
-        parked.end_withdrawal(b"t+1", 5_000);
+        parked.begin_reading(5_000);
+        parked.end_withdrawal(late.key(), b"t+1", 5_000);
+        assert!(parked.is_withdrawn(b"t+1"), "what it withdraws may be due");
+        let saved = parked.checkpoint(LATE_MAX).expect("all is looked at");
+        assert!(!saved.is_done(&late), "a restart has to hear of it");
+        assert_eq!(saved.withdrawals, Some(BTreeSet::from([1])));
+        parked.all_due_is_done();
         assert!(!parked.has_withdrawn());
+        let saved = parked.checkpoint(LATE_MAX).expect("all is looked at");
+        assert!(saved.is_done(&late));
+        assert_eq!(saved.withdrawals, Some(BTreeSet::new()));
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_tried_again_and_keeps_nobody_waiting() {
+        let mut parked = Parked::default();
+        let timers = [0, 1].map(|offset| Timer {
+            due_ms: 5_000 + offset as i64,
+            offset,
+            place: LogOffset(offset * 1_000),
+        });
+        for timer in timers {
+            parked.add(timer);
+            parked.set_next(timer.offset + 1);
+        }
+        assert_eq!(parked.begin_reading(5_000), Some(timers[0]));
+        parked.not_read(timers[0].key(), 6_000);
+        assert_eq!(parked.begin_reading(5_000), Some(timers[1]));
+        parked.was_read(timers[1].key(), vec![1]);
+        parked.done(timers[1].key());
+        assert_eq!(parked.begin_reading(5_999), None);
+        assert_eq!(parked.next_event_ms(), Some(6_000));
+        let saved = parked.checkpoint(LATE_MAX).expect("all is looked at");
+        assert!(!saved.is_done(&timers[0]) && saved.is_done(&timers[1]));
+        assert_eq!((saved.first, parked.len()), (0, 1));
+        assert_eq!(parked.begin_reading(6_000), Some(timers[0]));
+    }
+
+    /// So many timers, each due before the one in front of it.
+    fn backwards(count: u64) -> Vec<Timer> {
+        let timer = |offset| Timer {
+            due_ms: 100_000_000 - 100 * offset as i64,
+            offset,
+            place: LogOffset(offset * 1_000),
+        };
+        (0..count).map(timer).collect()
+    }
+
+    #[test]
+    fn a_move_that_is_cut_short_leaves_each_timer_once() {
+        let mut parked = Parked::default();
+        let timers = backwards(2_000);
+        for timer in &timers {
+            parked.add(*timer);
+            parked.set_next(timer.offset + 1);
+        }
+        // Some of them are read already.
+        while parked.begin_reading(100_000_000 - 100 * 1_990).is_some() {}
+        parked.begin_moving(LogOffset(1_999_000));
+        let moving = parked.to_move(512);
+        let copies: Vec<Timer> = (2_000..)
+            .zip(&moving)
+            .map(|(offset, timer)| Timer {
+                offset,
+                place: LogOffset(offset * 1_000),
+                ..*timer
+            })
+            .collect();
+        moving.iter().for_each(|timer| parked.moved(timer.key()));
+        parked.end_moving();
+        assert_eq!((moving.len(), parked.len()), (512, 1_488));
+
+        let saved = parked.checkpoint(LATE_MAX).expect("all is looked at");
+        let mut parked = Parked::restore(Some(saved), 0, 2_512);
+        let next = parked.next();
+        for timer in timers.iter().chain(&copies) {
+            if timer.offset >= next {
+                parked.add(*timer);
+                parked.set_next(timer.offset + 1);
+            }
+        }
+        assert_eq!(parked.len(), 2_000);
+    }
+
+    #[test]
+    fn a_stop_in_the_middle_of_a_large_start_keeps_what_was_delivered() {
+        let timers = backwards(10_000);
+        let known = Checkpoint {
+            next: 10_000,
+            withdrawals: Some(BTreeSet::new()),
+            ..Checkpoint::default()
+        };
+        let mut parked = Parked::restore(Some(known), 0, 10_000);
+        assert!(parked.is_starting());
+        let look = |parked: &mut Parked, end| {
+            for timer in &timers[parked.next() as usize..end] {
+                parked.add(*timer);
+                parked.set_next(timer.offset + 1);
+            }
+        };
+        look(&mut parked, 2_000);
+        let mut delivered = BTreeSet::new();
+        while let Some(timer) = parked.begin_reading(100_000_000) {
+            parked.was_read(timer.key(), vec![1]);
+            parked.done(timer.key());
+            delivered.insert(timer.offset);
+        }
+        assert_eq!(delivered.len(), 2_000);
+
+        look(&mut parked, 10_000);
+        assert_eq!(parked.checkpoint(LATE_MAX), None, "while it runs");
+        let saved = parked.checkpoint(usize::MAX).expect("all is looked at");
+        let again = timers.iter().filter(|timer| !saved.is_done(timer));
+        let again: BTreeSet<u64> = again.map(|timer| timer.offset).collect();
+        assert!(again.is_disjoint(&delivered));
+        assert_eq!(again.len() + delivered.len(), 10_000);
     }
 }

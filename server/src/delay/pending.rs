@@ -125,6 +125,7 @@ impl Pending {
         };
         if let Some(at) = later.timers.iter().position(|timer| timer.key() == key) {
             later.timers.swap_remove(at);
+            later.find_first();
             self.len -= 1;
         }
         if later.timers.is_empty() {
@@ -161,41 +162,35 @@ impl Pending {
         near.filter(move |timer| timer.key() <= key)
     }
 
-    /// Takes up to `timers_max` whose records lie below.
-    pub fn take_below(&mut self, below: LogOffset, timers_max: usize) -> Vec<Timer> {
+    /// Takes those whose records lie below.
+    pub fn take_below(&mut self, below: LogOffset) -> Vec<Timer> {
         let mut taken = Vec::new();
         let is_old = |timer: &Timer| timer.place < below;
         if self.near.iter().any(|Reverse(timer)| is_old(timer)) {
-            let all = std::mem::take(&mut self.near).into_vec();
-            let (old, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|Reverse(t)| is_old(t));
-            let mut old: Vec<Timer> = old.into_iter().map(|Reverse(timer)| timer).collect();
-            let back = old.split_off(old.len().min(timers_max));
-            self.near = rest
-                .into_iter()
-                .chain(back.into_iter().map(Reverse))
-                .collect();
-            taken = old;
+            let all = std::mem::take(&mut self.near).into_iter();
+            let (old, rest): (Vec<_>, Vec<_>) = all.partition(|Reverse(timer)| is_old(timer));
+            self.near = rest.into();
+            taken.extend(old.into_iter().map(|Reverse(timer)| timer));
         }
         self.later.retain(|_, later| {
-            if later.place_min >= below || taken.len() >= timers_max {
-                return true;
+            if later.place_min < below {
+                taken.extend(later.timers.extract_if(.., |timer| is_old(timer)));
+                later.find_first();
             }
-            let room = timers_max - taken.len();
-            let all = std::mem::take(&mut later.timers);
-            let (mut old, mut rest): (Vec<_>, Vec<_>) = all.into_iter().partition(is_old);
-            rest.extend(old.split_off(old.len().min(room)));
-            taken.append(&mut old);
-            later.offset_min = rest.iter().map(|t| t.offset).min().unwrap_or(u64::MAX);
-            later.place_min = rest
-                .iter()
-                .map(|t| t.place)
-                .min()
-                .unwrap_or(LogOffset(u64::MAX));
-            later.timers = rest;
             !later.timers.is_empty()
         });
         self.len -= taken.len();
         taken
+    }
+}
+
+impl Later {
+    /// After some were taken.
+    fn find_first(&mut self) {
+        let offsets = self.timers.iter().map(|timer| timer.offset);
+        self.offset_min = offsets.min().unwrap_or(u64::MAX);
+        let places = self.timers.iter().map(|timer| timer.place);
+        self.place_min = places.min().unwrap_or(LogOffset(u64::MAX));
     }
 }
 
@@ -218,7 +213,7 @@ mod tests {
         Add(i64),
         Pop(i64),
         Remove(prop::sample::Index),
-        TakeBelow(u64, usize),
+        TakeBelow(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -226,7 +221,7 @@ mod tests {
             4 => (-5_000i64..60_000).prop_map(Step::Add),
             3 => (-5_000i64..60_000).prop_map(Step::Pop),
             1 => any::<prop::sample::Index>().prop_map(Step::Remove),
-            1 => (0u64..20_000, 1usize..20).prop_map(|(below, max)| Step::TakeBelow(below, max)),
+            1 => (0u64..20_000).prop_map(Step::TakeBelow),
         ]
     }
 
@@ -259,10 +254,10 @@ mod tests {
                             model.remove(timer);
                         }
                     }
-                    Step::TakeBelow(below, max) => {
-                        let taken = pending.take_below(LogOffset(below), max);
+                    Step::TakeBelow(below) => {
+                        let taken = pending.take_below(LogOffset(below));
                         let old = model.iter().filter(|timer| timer.place.0 < below).count();
-                        prop_assert_eq!(taken.len(), old.min(max));
+                        prop_assert_eq!(taken.len(), old);
                         for timer in taken {
                             prop_assert!(timer.place.0 < below && model.remove(&timer));
                         }

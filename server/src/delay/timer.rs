@@ -12,6 +12,7 @@
 mod start;
 
 use std::cell::{Cell, Ref, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +21,9 @@ use engine::{LogOffset, Queue, QueueOffset, ReadLimits, Store};
 use protocol::Text;
 use protocol::names::TIMER_TOPIC;
 use protocol::record::{View, views};
-use reactor::Instant;
+use reactor::{Instant, is_of_medium};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, LATE_MAX};
 use super::gauges::Gauges;
 use super::parked::Parked;
 use super::pending::{Key, Timer};
@@ -111,7 +112,12 @@ impl Timers {
 
     /// How far they are, to be saved once the log has all of that.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        let checkpoint = self.parked.borrow_mut().checkpoint()?;
+        // Behind a stop there is no better moment: what this run has delivered would come again.
+        let late_max = match self.gate.stopping.get() {
+            true => usize::MAX,
+            false => LATE_MAX,
+        };
+        let checkpoint = self.parked.borrow_mut().checkpoint(late_max)?;
         Some(Checkpoint {
             log_end: Some(self.store.written().0),
             rocketmqs_until: self.theirs.until().0,
@@ -163,7 +169,6 @@ impl Timers {
     }
 
     async fn step(&self) -> Result<(), Interrupted> {
-        self.look().await?;
         self.turn.take().await;
         let delivered = self.deliver_in_turn().await;
         self.turn.give();
@@ -288,8 +293,9 @@ impl Timers {
         Ok(())
     }
 
-    /// All that is due now.
+    /// All that is due now. What was moved meanwhile is looked at first: it may be withdrawn by something that is due.
     async fn deliver_in_turn(&self) -> Result<(), Interrupted> {
+        self.look().await?;
         let mut appender = Appender::promised(self.shard.shared.writer.clone());
         loop {
             if self.deliver_some(&mut appender).await? {
@@ -314,9 +320,9 @@ impl Timers {
         self.progress.mark_changed();
         for (key, withdrawn) in batch.over {
             let mut parked = self.parked.borrow_mut();
-            parked.done(key);
-            if let Some(name) = withdrawn {
-                parked.end_withdrawal(&name, now_ms);
+            match withdrawn {
+                Some(name) => parked.end_withdrawal(key, &name, now_ms),
+                None => parked.done(key),
             }
         }
         let results = self.gate.append(appender).await?;
@@ -386,7 +392,7 @@ impl Timers {
                 break;
             };
             was_any = true;
-            let read = self.store.record_at(timer.place).await;
+            let read = self.record(&timer).await;
             let mut parked = self.parked.borrow_mut();
             match read {
                 Ok(Some(record)) => parked.was_read(timer.key(), record),
@@ -400,12 +406,23 @@ impl Timers {
                     parked.done(timer.key());
                 }
                 Err(error) => {
-                    parked.not_read(timer.key());
-                    return Err(Interrupted::Refused(error.to_string()));
+                    let again = RETRY_AFTER.as_millis() as i64;
+                    parked.not_read(timer.key(), reactor::wall_ms() + again);
+                    if !is_of_medium(&error) {
+                        return Err(Interrupted::Refused(error.to_string()));
+                    }
+                    // Others lie on good sectors.
+                    let queue_offset = timer.offset;
+                    tracing::warn!(queue_offset, %error, "a message with a due time cannot be read now");
                 }
             }
         }
         Ok(was_any)
+    }
+
+    async fn record(&self, timer: &Timer) -> io::Result<Option<Vec<u8>>> {
+        let at = QueueOffset(timer.offset);
+        reading::one(&self.store, &self.queue, at, timer.place).await
     }
 
     /// Appends again what lies below. Says how many bytes that took.
@@ -413,23 +430,24 @@ impl Timers {
         self.look_at_all().await?;
         self.turn.take().await;
         let mut bytes = 0;
-        let moved = self.move_in_turn(below, &mut bytes).await;
+        self.parked.borrow_mut().begin_moving(below);
+        let moved = self.move_in_turn(&mut bytes).await;
         self.parked.borrow_mut().end_moving();
         self.turn.give();
         self.progress.mark_changed();
         moved.map(|()| bytes)
     }
 
-    async fn move_in_turn(&self, below: LogOffset, bytes: &mut u64) -> Result<(), Interrupted> {
+    async fn move_in_turn(&self, bytes: &mut u64) -> Result<(), Interrupted> {
         let mut appender = Appender::promised(self.shard.shared.writer.clone());
         loop {
-            let old = self.parked.borrow_mut().begin_moving(below, MOVE_STEP);
+            let old = self.parked.borrow().to_move(MOVE_STEP);
             if old.is_empty() {
                 return Ok(());
             }
             let mut added = Vec::with_capacity(old.len());
             for timer in old {
-                let read = self.store.record_at(timer.place).await;
+                let read = self.record(&timer).await;
                 let Some(record) = read.map_err(|error| Interrupted::Refused(error.to_string()))?
                 else {
                     tracing::error!(

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use engine::{Ask, LogOffset};
+use engine::{Ask, LogOffset, QueueOffset};
 use protocol::code::request;
 use protocol::header::message::CheckTransaction;
 use protocol::names::TRANS_CHECK_MAX_TIME_TOPIC;
@@ -21,6 +21,7 @@ use super::work::{RETRY_AFTER, Trouble, Work};
 use crate::coordinator::journal::Entry;
 use crate::internal::Appended;
 use crate::messages::ConnId;
+use crate::reading;
 
 /// Looked at in one step; decisions come between two steps.
 const STEP_MAX: usize = 64;
@@ -127,7 +128,8 @@ impl Work {
 
     /// The record; what is damaged is marked, for nobody will ever be able to read it.
     async fn readable(&mut self, found: &Found) -> io::Result<Option<Vec<u8>>> {
-        let record = self.record(found.log_offset).await?;
+        let at = QueueOffset(found.offset);
+        let record = reading::one(&self.store, &self.halves, at, found.log_offset).await?;
         if record.is_none() {
             let (offset, log_offset) = (found.offset, found.log_offset.0);
             tracing::error!(
