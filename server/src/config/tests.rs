@@ -185,6 +185,17 @@ fn a_broker_that_is_reached_by_name_registers_the_name_and_stores_the_address() 
 }
 
 #[test]
+fn a_change_of_settings_keeps_the_name_servers_that_were_fetched() {
+    let (settings, _) = from_file("fetchNamesrvAddrByAddressServer=true\n").expect("valid");
+    assert!(!settings.embeds_name_server());
+    assert!(settings.namesrv_list().is_empty(), "nobody was asked yet");
+    let settings = settings.with_fetched(vec!["10.0.0.1:9876".to_owned()]);
+    let change = [("brokerPermission".to_owned(), "4".to_owned())];
+    let (changed, _) = settings.changed(&change).expect("live");
+    assert_eq!(changed.namesrv_list(), ["10.0.0.1:9876"]);
+}
+
+#[test]
 fn the_registration_period_stays_within_ten_and_sixty_seconds() {
     let period = |ms: &str| {
         from_file(&format!("registerNameServerPeriod={ms}"))

@@ -13,7 +13,7 @@ use protocol::json::Dialect;
 use protocol::record::{View, parse_message_id};
 use reactor::fs;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, NAME_SERVER};
 use crate::peer::Peer;
 
 #[test]
@@ -118,6 +118,31 @@ fn a_topic_of_mixed_types_is_made_only_where_the_settings_allow_it() {
             }
         });
     }
+}
+
+#[test]
+fn a_topic_that_an_operator_calls_ordered_at_the_name_server_is_ordered_here() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic("ordered", 1).await;
+        peer.make_topic("other", 1).await;
+        let mut name_server = Peer::connect_to(NAME_SERVER).await;
+        let fields = [
+            ("namespace", Value::Str("ORDER_TOPIC_CONFIG")),
+            ("key", Value::Str("ordered")),
+            ("value", Value::Str("broker-a:1")),
+        ];
+        let told = name_server.ask(request::PUT_KV_CONFIG, &fields, &[]).await;
+        assert_eq!(told.code, response::SUCCESS, "{}", told.remark);
+        // A registration period.
+        reactor::sleep(Duration::from_secs(31)).await;
+        for (topic, order) in [("ordered", "\"order\":true"), ("other", "\"order\":false")] {
+            let fields = [("topic", Value::Str(topic))];
+            let shown = peer.ask(request::GET_TOPIC_CONFIG, &fields, &[]).await;
+            let shown = String::from_utf8(shown.body).expect("JSON is UTF-8");
+            assert!(shown.contains(order), "{shown}");
+        }
+    });
 }
 
 #[test]
