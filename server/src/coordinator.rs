@@ -251,6 +251,8 @@ impl Coordinator {
 
     /// Once the log is closed, and only if that went well.
     pub async fn log_is_closed(&self) {
+        self.pop.log_is_closed(self);
+        saving::save_offsets(self).await;
         saving::delay_at_last(self).await;
     }
 

@@ -42,14 +42,15 @@ use crate::handlers::pull::ColdReads;
 use crate::shard::Shard;
 use crate::stats::tally::Got;
 use entry::Place;
+use handback::Handed;
 use journal::{Journal, LOG_QUEUE, LOG_TOPIC, Popped};
 use modes::Modes;
 use owed::Moved;
 use parked::Parked;
-use queue::Op;
+use queue::{Op, PopQueue, Unacked};
 use rounds::Rounds;
 use routes::Routes;
-use table::{KeyRef, Slot, Table};
+use table::{KeyRef, Table};
 
 /// After something that did not work.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -70,6 +71,7 @@ pub struct Pop {
     shard: OnceCell<Rc<Shard>>,
     /// Where in the log begins what a stop has left for RocketMQ.
     handed_from: Cell<LogOffset>,
+    handed: RefCell<Handed>,
 }
 
 /// How far a group is in a queue.
@@ -94,6 +96,7 @@ impl Pop {
             cold_reads: ColdReads::of_shard(),
             shard: OnceCell::new(),
             handed_from: Cell::new(LogOffset(u64::MAX)),
+            handed: RefCell::default(),
         }
     }
 
@@ -109,17 +112,35 @@ impl Pop {
         hold
     }
 
-    /// These messages reached nobody: they are visible at once.
+    /// These messages reached nobody: they are visible at once, and this was no delivery.
     pub fn give_up(&self, popped: &Popped) {
-        let now_ms = reactor::wall_ms();
-        for &offset in &popped.offsets {
-            let change = Op::Change {
-                offset,
-                pop_ms: popped.pop_ms,
-                new_pop_ms: popped.pop_ms + 1,
-                due_ms: now_ms,
+        for &(offset, times) in &popped.messages {
+            let undo = {
+                let mut table = self.table.borrow_mut();
+                let slot = table.at(&popped.place);
+                slot.and_then(|slot| undo(&slot.state, popped, offset, times))
             };
-            self.change(&popped.place, &change);
+            if let Some(undo) = undo {
+                self.change(&popped.place, &undo);
+            }
+        }
+    }
+
+    /// What was looked for and is not there is not owed to anybody any more.
+    pub fn gone(&self, place: &Place, offset: u64) {
+        let pop_ms = {
+            let mut table = self.table.borrow_mut();
+            let slot = table.at(place);
+            slot.and_then(|slot| slot.state.get(offset).map(|message| message.pop_ms))
+        };
+        if let Some(pop_ms) = pop_ms {
+            tracing::warn!(
+                ?place,
+                offset,
+                "an unacknowledged message cannot be read any more"
+            );
+            let offsets = vec![offset];
+            self.change(place, &Op::Ack { offsets, pop_ms });
         }
     }
 
@@ -147,19 +168,20 @@ impl Pop {
     }
 
     pub fn forget_topic(&self, topic: &str) {
-        self.forget(|slot| &*slot.place.topic == topic);
+        self.forget(|place| &*place.topic == topic);
     }
 
     pub fn forget_group(&self, group: &str) {
-        self.forget(|slot| &*slot.place.group == group);
+        self.forget(|place| &*place.group == group);
     }
 
-    fn forget(&self, is_gone: impl Fn(&Slot) -> bool) {
+    fn forget(&self, is_gone: impl Fn(&Place) -> bool) {
         let gone: Vec<Place> = {
             let table = self.table.borrow();
-            let gone = table.slots().filter(|slot| is_gone(slot));
-            gone.map(|slot| slot.place.clone()).collect()
+            let places = table.slots().map(|slot| &slot.place);
+            places.filter(|place| is_gone(place)).cloned().collect()
         };
+        self.moved.forget_where(is_gone);
         for place in gone {
             self.change(&place, &Op::Forget);
         }
@@ -243,8 +265,36 @@ impl Pop {
         self.journal.idle().await;
         self.tell(coordinator);
         self.handed_from.set(coordinator.shared.store.written());
-        handback::give(coordinator).await;
+        *self.handed.borrow_mut() = handback::give(coordinator).await;
     }
+
+    /// What was handed to RocketMQ is safe: the table of offsets may say so.
+    pub fn log_is_closed(&self, coordinator: &Coordinator) {
+        handback::commit(coordinator, self.handed.take());
+    }
+}
+
+/// None if somebody has got the message since.
+fn undo(state: &PopQueue, popped: &Popped, offset: u64, times: u32) -> Option<Op> {
+    let message = state.get(offset)?;
+    if message.pop_ms != popped.pop_ms {
+        return None;
+    }
+    let before = Unacked {
+        // Nothing else may have the name of what was refused.
+        pop_ms: popped.pop_ms + 1,
+        due_ms: reactor::wall_ms(),
+        times,
+        ahead: 0,
+    };
+    Some(Op::Part {
+        next: state.next(),
+        from: offset,
+        until: offset + 1,
+        unacked: vec![(offset, before)],
+        // The request that got nothing gets it as any other would.
+        attempt: popped.attempt.clone(),
+    })
 }
 
 /// Lines up what the log says with the table of offsets, which is saved apart from it.

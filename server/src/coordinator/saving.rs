@@ -191,7 +191,7 @@ fn remove(files: &[PathBuf]) -> io::Result<()> {
     files.iter().try_for_each(|file| fs::remove_file(file))
 }
 
-async fn save_offsets(coordinator: &Coordinator) {
+pub(super) async fn save_offsets(coordinator: &Coordinator) {
     coordinator.unsaved.begin().await;
     let changed = coordinator
         .tables()

@@ -35,14 +35,24 @@ const CHECKPOINTS_MAX: usize = 50_000;
 const AHEAD_MS: i64 = 1000;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// How far groups are with what was handed on. Not to be saved before the disk has the checkpoints, and the ops of those
+/// messages: whatever a power cut took of them would be skipped.
+pub type Handed = Vec<(Place, u64)>;
+
 /// At the stop, once nothing changes any more.
-pub async fn give(coordinator: &Rc<Coordinator>) {
-    let (checkpoints, done) = collect(coordinator);
-    if !write(coordinator, &checkpoints).await {
-        return; // The offsets stay in front of what is not acknowledged.
+pub async fn give(coordinator: &Rc<Coordinator>) -> Handed {
+    let (checkpoints, handed) = collect(coordinator);
+    match write(coordinator, &checkpoints).await {
+        true => handed,
+        // The offsets stay in front of what is not acknowledged.
+        false => Handed::new(),
     }
+}
+
+/// Once the log is closed.
+pub fn commit(coordinator: &Coordinator, handed: Handed) {
     let offsets = &mut coordinator.tables().offsets;
-    for (place, next) in done {
+    for (place, next) in handed {
         let queue_id = i32::try_from(place.queue_id).unwrap_or(i32::MAX);
         let next = i64::try_from(next).expect("offsets stay below 2^63");
         offsets.commit(&place.group, &place.topic, queue_id, next);
@@ -50,7 +60,7 @@ pub async fn give(coordinator: &Rc<Coordinator>) {
 }
 
 /// In the order of their times, and how far each group is with them.
-fn collect(coordinator: &Coordinator) -> (Vec<Checkpoint>, Vec<(Place, u64)>) {
+fn collect(coordinator: &Coordinator) -> (Vec<Checkpoint>, Handed) {
     let broker = coordinator.settings().broker_name.clone();
     let table = coordinator.pop.table.borrow();
     let (mut all, mut done) = (Vec::new(), Vec::new());

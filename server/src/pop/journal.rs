@@ -65,8 +65,11 @@ pub enum Held {
 #[derive(Clone, Debug)]
 pub struct Popped {
     pub place: Place,
-    pub offsets: Vec<u64>,
+    /// Each with the `times` that it was listed with before, or none.
+    pub messages: Vec<(u64, u32)>,
     pub pop_ms: i64,
+    /// The queue's before this.
+    pub attempt: String,
 }
 
 impl Journal {

@@ -2,7 +2,8 @@
 //! needed yet are written again as a round.
 //!
 //! A message that moves stays hidden for as long as it was to be. Its consumer's handle names the old place: it is good
-//! for the new one while this process lives; after a restart the message comes once more.
+//! for the new one while this process lives; after a restart the message comes once more. Each queue of a topic has one of
+//! the retry topic for itself, behind the one that RocketMQ uses: so those who pop in order find what comes before what.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use engine::{Ask, LogOffset, Queue, QueueOffset, Read, ReadLimits};
 use hashbrown::HashMap;
+use protocol::body::topic_config::TopicConfig;
 use protocol::permission::READ_WRITE;
 use protocol::pop::Origin;
 use protocol::record::{Draft, View};
@@ -20,15 +22,15 @@ use reactor::mailbox::{Receiver, oneshot};
 
 use super::entry::Place;
 use super::journal::Held;
-use super::queue::{Op, Unacked};
-use super::rounds;
+use super::queue::{Op, PopQueue, Unacked};
+use super::{rounds, serve};
 use crate::coordinator::Coordinator;
 use crate::coordinator::journal::Entry;
 use crate::internal::Appender;
+use crate::topics::Created;
 
 /// Old handles that are remembered.
 const MOVED_MAX: usize = 100_000;
-const RETRY_QUEUE: u32 = 0;
 
 /// Where messages are now whose handles name another place.
 #[derive(Default)]
@@ -37,13 +39,24 @@ pub struct Moved {
 }
 
 impl Moved {
-    /// The new place of a message, which is forgotten here.
-    pub fn take(&self, place: &Place, offset: u64) -> Option<(Place, u64)> {
-        let mut places = self.places.borrow_mut();
+    /// The place of a message now, if it has moved.
+    pub fn find(&self, place: &Place, offset: u64) -> Option<(Place, u64)> {
+        let places = self.places.borrow();
         if places.is_empty() {
             return None;
         }
-        places.remove(&(place.clone(), offset))
+        let mut found = places.get(&(place.clone(), offset))?;
+        // The new place may be old as well by now; none is twice on the way, because logs only grow.
+        while let Some(next) = places.get(found) {
+            found = next;
+        }
+        Some(found.clone())
+    }
+
+    /// Handles of places that are gone mean nothing any more.
+    pub fn forget_where(&self, is_gone: impl Fn(&Place) -> bool) {
+        let mut places = self.places.borrow_mut();
+        places.retain(|(from, _), (to, _)| !is_gone(from) && !is_gone(to));
     }
 
     fn insert(&self, from: (Place, u64), to: (Place, u64)) {
@@ -52,6 +65,14 @@ impl Moved {
             places.clear();
         }
         places.insert(from, to);
+    }
+}
+
+/// The queue of the retry topic into which messages of a queue move. RocketMQ uses the first.
+pub fn retry_queue(topic: &str, queue_id: u32) -> u32 {
+    match Origin::of(topic) {
+        Origin::Topic => queue_id.saturating_add(1),
+        Origin::RetryV1 | Origin::RetryV2 => queue_id.max(1),
     }
 }
 
@@ -101,9 +122,17 @@ async fn keep_ops(coordinator: &Rc<Coordinator>, below: LogOffset) -> io::Result
     }
     let start = rounds::start(coordinator).unwrap_or(0);
     let start = start.max(queue.min_offset());
-    match place_of(coordinator, queue, start).await? {
-        Some(at) if at < below => Ok(rounds::write(coordinator).await),
-        _ => Ok(true),
+    let goes = match record(coordinator, queue, start).await? {
+        Found::Record(record) => {
+            let view = View::parse(&record).map_err(io::Error::other)?;
+            view.log_offset < below.0
+        }
+        Found::Gone => true,
+        Found::NotYet => false,
+    };
+    match goes {
+        true => Ok(rounds::write(coordinator).await),
+        false => Ok(true),
     }
 }
 
@@ -114,20 +143,28 @@ async fn move_below(
     below: LogOffset,
 ) -> io::Result<Option<u64>> {
     let mut moved = 0;
+    let mut from = 0;
     loop {
         let first = {
             let mut table = coordinator.pop.table.borrow_mut();
             let Some(slot) = table.at(place) else {
                 return Ok(Some(moved));
             };
-            let first = slot.state.unacked().next();
+            let first = slot.state.unacked_from(from).next();
             first.map(|(offset, message)| (offset, *message, Arc::clone(&slot.queue)))
         };
         let Some((offset, message, queue)) = first else {
             return Ok(Some(moved));
         };
-        let Some(record) = record(coordinator, &queue, offset).await? else {
-            return Ok(Some(moved)); // Whoever pops next finds that it is gone.
+        from = offset + 1;
+        let record = match record(coordinator, &queue, offset).await? {
+            Found::Record(record) => record,
+            // Nobody can have it. Those behind it are owed as before.
+            Found::Gone => {
+                coordinator.pop.gone(place, offset);
+                continue;
+            }
+            Found::NotYet => return Ok(Some(moved)),
         };
         let view = View::parse(&record).map_err(io::Error::other)?;
         if view.log_offset >= below.0 {
@@ -150,16 +187,15 @@ async fn move_one(
     let to = retry_place(coordinator, place);
     // Nobody takes it for a new one before it is listed.
     set_reading(coordinator, &to, true);
-    let appended = append(coordinator, &to, view, message.times).await;
-    let is_moved = match appended {
-        Some(new_offset) => {
-            list(coordinator, (place, offset), (&to, new_offset), message);
-            true
-        }
-        None => false,
-    };
+    let appended = append(coordinator, &to, view).await;
+    if let Some(new_offset) = appended {
+        list(coordinator, (place, offset), (&to, new_offset), message);
+    }
     set_reading(coordinator, &to, false);
-    if !is_moved {
+    // Whoever came meanwhile was not to read that queue.
+    serve::visible_again(coordinator, &to);
+    coordinator.outgoing.send_all().await;
+    if appended.is_none() {
         return false;
     }
     let (reply, landed) = oneshot();
@@ -170,34 +206,61 @@ async fn move_one(
 fn list(coordinator: &Rc<Coordinator>, from: (&Place, u64), to: (&Place, u64), message: Unacked) {
     let pop = &coordinator.pop;
     // It may have been acknowledged or delivered again meanwhile: then the copy is one too many, and done.
-    let is_the_same = {
+    let (is_the_same, is_ordered, attempt) = {
         let mut table = pop.table.borrow_mut();
-        let now = table
-            .at(from.0)
-            .and_then(|slot| slot.state.get(from.1).copied());
-        now == Some(message)
+        let Some(slot) = table.at(from.0) else {
+            return; // The group is gone.
+        };
+        let is_the_same = slot.state.get(from.1) == Some(&message);
+        (
+            is_the_same,
+            slot.is_ordered,
+            slot.state.attempt().to_owned(),
+        )
     };
-    let take = Op::Take {
-        offsets: vec![to.1],
-        next: 0,
-        pop_ms: message.pop_ms,
-        due_ms: message.due_ms,
-        attempt: String::new(),
+    let moved = Unacked {
+        ahead: 0,
+        ..message
     };
-    pop.change(to.0, &take);
-    let done = match is_the_same {
-        true => from,
-        false => to,
+    let part = {
+        let mut table = pop.table.borrow_mut();
+        let Some(slot) = table.at(to.0) else {
+            return;
+        };
+        slot.is_ordered |= is_ordered;
+        let copy = is_the_same.then_some((to.1, moved));
+        popped_to(&slot.state, to.1, copy, attempt)
     };
-    let ack = Op::Ack {
-        offsets: vec![done.1],
-        pop_ms: message.pop_ms,
-    };
-    pop.change(done.0, &ack);
+    pop.change(to.0, &part);
     if is_the_same {
+        let ack = Op::Ack {
+            offsets: vec![from.1],
+            pop_ms: message.pop_ms,
+        };
+        pop.change(from.0, &ack);
         pop.moved
             .insert((from.0.clone(), from.1), (to.0.clone(), to.1));
         pop.arm(to.0);
+    }
+}
+
+/// The queue is popped up to and with this offset: the copy is listed, and never new to anybody. What nobody has popped of
+/// that which lies before it (a copy that a crash has left) is visible.
+fn popped_to(state: &PopQueue, offset: u64, copy: Option<(u64, Unacked)>, attempt: String) -> Op {
+    let visible = Unacked {
+        pop_ms: 0,
+        due_ms: 0,
+        times: 0,
+        ahead: 0,
+    };
+    let from = state.next().min(offset);
+    let before = (from..offset).map(|at| (at, state.get(at).copied().unwrap_or(visible)));
+    Op::Part {
+        next: state.next().max(offset + 1),
+        from,
+        until: offset + 1,
+        unacked: before.chain(copy).collect(),
+        attempt,
     }
 }
 
@@ -207,45 +270,56 @@ fn retry_place(coordinator: &Rc<Coordinator>, place: &Place) -> Place {
         Origin::Topic => Arc::from(Origin::RetryV1.topic(&place.topic, &place.group)),
         Origin::RetryV1 | Origin::RetryV2 => Arc::clone(&place.topic),
     };
-    let created = coordinator.tables().topics.create_for_group(
-        &topic,
-        1,
-        READ_WRITE,
-        None,
-        false,
-        reactor::wall_ms(),
-    );
+    let queue_id = retry_queue(&place.topic, place.queue_id);
+    let queues = queue_id.saturating_add(1);
+    let created = {
+        let (mut tables, now_ms) = (coordinator.tables(), reactor::wall_ms());
+        let topics = &mut tables.topics;
+        match topics.create_for_group(&topic, queues, READ_WRITE, None, false, now_ms) {
+            Created::Existed(config) => match with_queues(&config, queues) {
+                Some(wider) => Created::New(topics.put(wider, now_ms)),
+                None => Created::Existed(config),
+            },
+            created => created,
+        }
+    };
     let made = coordinator.keep_created(created);
     if made.is_new {
         coordinator.journal_entry(&Entry::Topic((*made.value).clone()));
     }
-    super::start::line_up(coordinator, &place.group, &topic, RETRY_QUEUE, false);
+    super::start::line_up(coordinator, &place.group, &topic, queue_id, false);
     Place {
         group: Arc::clone(&place.group),
         topic,
-        queue_id: RETRY_QUEUE,
+        queue_id,
     }
 }
 
-async fn append(
-    coordinator: &Rc<Coordinator>,
-    to: &Place,
-    view: &View<'_>,
-    times: u32,
-) -> Option<u64> {
+/// The topic with at least so many queues, if it has fewer.
+fn with_queues(config: &TopicConfig, queues: u32) -> Option<TopicConfig> {
+    let queues = i32::try_from(queues).unwrap_or(i32::MAX);
+    let is_enough = config.read_queue_nums >= queues && config.write_queue_nums >= queues;
+    (!is_enough).then(|| TopicConfig {
+        read_queue_nums: config.read_queue_nums.max(queues),
+        write_queue_nums: config.write_queue_nums.max(queues),
+        ..config.clone()
+    })
+}
+
+async fn append(coordinator: &Rc<Coordinator>, to: &Place, view: &View<'_>) -> Option<u64> {
     let queue = coordinator.shared.store.queue(&to.topic, to.queue_id);
     let tags = view.property(properties::TAGS);
     let tags = tags.map(String::from_utf8_lossy).unwrap_or_default();
     let draft = Draft {
         topic: &to.topic,
-        queue_id: RETRY_QUEUE as i32,
+        queue_id: i32::try_from(to.queue_id).unwrap_or(i32::MAX),
         flag: view.flag,
         sys_flag: view.sys_flag,
         born_ms: view.born_ms,
         born_host: view.born_host,
         store_host: coordinator.settings().advertised(),
-        // The copy is listed as delivered once: its next delivery counts on from there.
-        reconsume_times: view.reconsume_times.saturating_add_unsigned(times),
+        // How often it was delivered is listed, here as there.
+        reconsume_times: view.reconsume_times,
         prepared_transaction_offset: 0,
         properties: Text::plain(view.properties),
         body: view.body,
@@ -268,26 +342,19 @@ fn set_reading(coordinator: &Coordinator, place: &Place, is_reading: bool) {
     }
 }
 
-async fn place_of(
-    coordinator: &Coordinator,
-    queue: &Arc<Queue>,
-    offset: u64,
-) -> io::Result<Option<LogOffset>> {
-    let record = record(coordinator, queue, offset).await?;
-    let view = record.as_deref().map(View::parse).transpose();
-    let view = view.map_err(io::Error::other)?;
-    Ok(view.map(|view| LogOffset(view.log_offset)))
+enum Found {
+    Record(Vec<u8>),
+    /// Damaged, or its log is not there any more.
+    Gone,
+    /// The queue ends before it.
+    NotYet,
 }
 
-/// None: it is not there any more, or not yet.
-async fn record(
-    coordinator: &Coordinator,
-    queue: &Arc<Queue>,
-    offset: u64,
-) -> io::Result<Option<Vec<u8>>> {
+async fn record(coordinator: &Coordinator, queue: &Arc<Queue>, offset: u64) -> io::Result<Found> {
     let store = &coordinator.shared.store;
     let limits = ReadLimits {
         messages_max: 1,
+        scan_max: 1,
         ..ReadLimits::default()
     };
     let mut gather = Gather::default();
@@ -296,12 +363,17 @@ async fn record(
     if let Read::Cold(cold) = read {
         read = store.fetch(cold, |_| true, &mut gather).await?;
     }
+    let mut record = Vec::new();
+    gather.copy_slices_to(&mut record);
+    // Over what is damaged a read goes on to what lies behind it.
+    let is_it = |bytes: &[u8]| View::parse(bytes).is_ok_and(|view| view.queue_offset == offset);
     Ok(match read {
-        Read::Found(_) => {
-            let mut bytes = Vec::new();
-            gather.copy_slices_to(&mut bytes);
-            Some(bytes)
-        }
-        _ => None,
+        Read::Found(_) if is_it(&record) => Found::Record(record),
+        Read::Found(_) | Read::NoneMatched { .. } | Read::BelowStart { .. } => Found::Gone,
+        Read::Empty | Read::BeyondEnd { .. } => Found::NotYet,
+        Read::Cold(_) => return Err(io::ErrorKind::WouldBlock.into()),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,8 @@ pub struct Parked {
     lists: RefCell<Lists>,
     /// Queues with a watcher.
     watched: RefCell<HashSet<QueueNo>>,
+    /// Those for whom more is looked for, turn by turn.
+    going_on: RefCell<HashSet<Key>>,
     /// When which queue has something visible again, or may have.
     due: RefCell<BTreeSet<(i64, u64)>>,
     due_places: RefCell<HashMap<u64, Place>>,
@@ -69,10 +71,7 @@ impl Lists {
     fn insert(&mut self, until: Instant, wanted: Wanted) {
         self.count += 1;
         let id = self.count;
-        let key = Key {
-            group: Arc::clone(&wanted.group),
-            topic: Arc::clone(&wanted.topic),
-        };
+        let key = Key::of(&wanted);
         let groups = self.topics.entry(Arc::clone(&wanted.topic)).or_default();
         groups.insert(Arc::clone(&wanted.group));
         let line = self.lines.entry(key).or_default();
@@ -217,6 +216,15 @@ impl Parked {
             return None;
         }
         lists.remove(id)
+    }
+
+    /// False if it has begun already.
+    pub fn begin_going_on(&self, key: &Key) -> bool {
+        self.going_on.borrow_mut().insert(key.clone())
+    }
+
+    pub fn end_going_on(&self, key: &Key) {
+        self.going_on.borrow_mut().remove(key);
     }
 
     fn is_watched(&self, queue: &Queue) -> bool {

@@ -126,7 +126,9 @@ pub async fn write(coordinator: &Rc<Coordinator>) -> bool {
         table.slots().map(|slot| slot.place.clone()).collect()
     };
     for (index, place) in places.iter().enumerate() {
-        pieces(coordinator, place).await;
+        if !pieces(coordinator, place).await {
+            return false;
+        }
         if index % QUEUES_PER_TURN_MAX == QUEUES_PER_TURN_MAX - 1 && !landed(coordinator).await {
             return false;
         }
@@ -143,7 +145,8 @@ pub async fn write(coordinator: &Rc<Coordinator>) -> bool {
     true
 }
 
-async fn pieces(coordinator: &Rc<Coordinator>, place: &Place) {
+/// False if one of them is not in the log: whether the others are does not matter then.
+async fn pieces(coordinator: &Rc<Coordinator>, place: &Place) -> bool {
     let pop = &coordinator.pop;
     let mut from = 0;
     loop {
@@ -151,7 +154,7 @@ async fn pieces(coordinator: &Rc<Coordinator>, place: &Place) {
             let mut table = pop.table.borrow_mut();
             // It may be gone since the round began; then its end is in the log as well.
             let Some(slot) = table.at(place) else {
-                return;
+                return true;
             };
             let unacked = slot.state.unacked_from(from).take(PIECE_LEN_MAX);
             let unacked: Vec<(u64, Unacked)> =
@@ -173,11 +176,11 @@ async fn pieces(coordinator: &Rc<Coordinator>, place: &Place) {
             unreachable!("made above");
         };
         if until == u64::MAX {
-            return;
+            return true;
         }
         from = until;
         if !landed(coordinator).await {
-            return; // The round fails, its caller sees that as well.
+            return false;
         }
     }
 }

@@ -14,13 +14,13 @@ use super::entry::Place;
 use super::parked::Parking;
 use super::read::{ColdPlace, Fetched};
 use super::start;
-use super::table::KeyRef;
+use super::table::{Key, KeyRef};
 use super::take::{self, Taken};
 use super::wanted::{Kind, Wanted};
 use crate::coordinator::Coordinator;
 use crate::handlers::Answer;
 
-/// Parked requests that one event may answer; the next event goes on.
+/// Parked requests that are answered in one turn.
 const ANSWERED_MAX: usize = 512;
 
 /// A request that has just come.
@@ -28,30 +28,69 @@ pub fn request(coordinator: &Rc<Coordinator>, wanted: Wanted) {
     match attempt(coordinator, &wanted, &mut 0) {
         Taken::Answered => {}
         Taken::Nothing => park(coordinator, wanted),
+        Taken::PassedOver => park_and_go_on(coordinator, wanted),
         Taken::Cold(place) => read_cold(coordinator, wanted, place),
     }
 }
 
+fn park_and_go_on(coordinator: &Rc<Coordinator>, wanted: Wanted) {
+    let key = Key::of(&wanted);
+    park(coordinator, wanted);
+    go_on(coordinator, key);
+}
+
 /// Something may be there for those of a group who wait for this queue (none: for any).
 pub fn line(coordinator: &Rc<Coordinator>, key: KeyRef<'_>, queue_id: Option<u32>) {
+    if !serve(coordinator, key, queue_id) {
+        go_on(coordinator, key.into());
+    }
+}
+
+/// False: there may be more for them.
+fn serve(coordinator: &Rc<Coordinator>, key: KeyRef<'_>, queue_id: Option<u32>) -> bool {
     let parked = &coordinator.pop.parked;
     let (mut after, mut told) = (0, 0);
+    let mut is_done = true;
     for _ in 0..ANSWERED_MAX {
         let Some((id, wanted)) = parked.first(key, queue_id, after) else {
-            return;
+            return is_done;
         };
         after = id;
         match attempt(coordinator, &wanted, &mut told) {
             Taken::Answered => {}
             Taken::Cold(place) => read_cold(coordinator, wanted, place),
-            Taken::Nothing => {
+            taken @ (Taken::Nothing | Taken::PassedOver) => {
+                is_done &= matches!(taken, Taken::Nothing);
                 // Who takes from any queue found none in all of them.
                 let is_over = wanted.queue_id.is_none();
                 parked.put_back(id, wanted);
                 if is_over {
-                    return;
+                    return is_done;
                 }
             }
+        }
+    }
+    false
+}
+
+/// Serves those who wait, in turns, until nothing more is there for them.
+fn go_on(coordinator: &Rc<Coordinator>, key: Key) {
+    if coordinator.pop.parked.begin_going_on(&key) {
+        reactor::spawn("pops go on", going_on(Rc::clone(coordinator), key));
+    }
+}
+
+async fn going_on(coordinator: Rc<Coordinator>, key: Key) {
+    loop {
+        reactor::yield_now().await;
+        let is_done = serve(&coordinator, KeyRef::from(&key), None);
+        if is_done {
+            // Whoever finds more from here on begins anew.
+            coordinator.pop.parked.end_going_on(&key);
+        }
+        coordinator.outgoing.send_all().await;
+        if is_done {
+            return;
         }
     }
 }
@@ -118,7 +157,9 @@ fn park(coordinator: &Rc<Coordinator>, wanted: Wanted) {
     }
     let places: Vec<Place> = {
         let table = pop.table.borrow();
-        let slots = table.slots_of(key);
+        let retries = take::retry_topics(coordinator, &topic, &group);
+        let topics = std::iter::once(&topic).chain(&retries);
+        let slots = topics.flat_map(|topic| table.slots_of(KeyRef { topic, ..key }));
         slots.map(|slot| slot.place.clone()).collect()
     };
     for place in places {
@@ -165,6 +206,10 @@ async fn cold(coordinator: Rc<Coordinator>, wanted: Wanted, mut place: ColdPlace
             Taken::Answered => break,
             Taken::Nothing => {
                 park(&coordinator, wanted);
+                break;
+            }
+            Taken::PassedOver => {
+                park_and_go_on(&coordinator, wanted);
                 break;
             }
             Taken::Cold(next) => place = next,
@@ -224,8 +269,17 @@ fn available(coordinator: &Coordinator, wanted: &Wanted) -> u64 {
             let next = next.unwrap_or_else(|| queue.min_offset());
             return queue.max_offset().saturating_sub(next);
         };
-        if wanted.is_ordered && slot.state.is_blocked(now_ms, &wanted.attempt) {
-            return 0;
+        if wanted.is_ordered {
+            let moved = table.moved_of(key, queue.id());
+            if let Some(first) = moved.filter(|moved| moved.state.unacked_len() > 0) {
+                return match first.state.is_blocked(now_ms, &wanted.attempt) {
+                    true => 0,
+                    false => first.state.unacked_len() as u64,
+                };
+            }
+            if slot.state.is_blocked(now_ms, &wanted.attempt) {
+                return 0;
+            }
         }
         let new = queue.max_offset().saturating_sub(slot.state.next());
         new + slot.state.visible(now_ms).count() as u64

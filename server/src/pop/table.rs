@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use engine::Queue;
 use hashbrown::{Equivalent, HashMap};
+use protocol::pop::Origin;
 
 use super::entry::Place;
+use super::owed::retry_queue;
 use super::queue::{Op, PopQueue};
+use super::wanted::Wanted;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -21,6 +24,34 @@ pub struct Key {
 pub struct KeyRef<'a> {
     pub group: &'a str,
     pub topic: &'a str,
+}
+
+impl Key {
+    /// What a request waits for.
+    pub fn of(wanted: &Wanted) -> Self {
+        Self {
+            group: Arc::clone(&wanted.group),
+            topic: Arc::clone(&wanted.topic),
+        }
+    }
+}
+
+impl From<KeyRef<'_>> for Key {
+    fn from(key: KeyRef<'_>) -> Self {
+        Self {
+            group: Arc::from(key.group),
+            topic: Arc::from(key.topic),
+        }
+    }
+}
+
+impl<'a> From<&'a Key> for KeyRef<'a> {
+    fn from(key: &'a Key) -> Self {
+        Self {
+            group: &key.group,
+            topic: &key.topic,
+        }
+    }
 }
 
 impl Equivalent<Key> for KeyRef<'_> {
@@ -75,6 +106,12 @@ impl Table {
             topic: &place.topic,
         };
         self.get_mut(key, place.queue_id)
+    }
+
+    /// Where messages of a queue have moved, if any have: they come before all that is in the queue.
+    pub fn moved_of(&self, key: KeyRef<'_>, queue_id: u32) -> Option<&Slot> {
+        let topic = &*Origin::RetryV1.topic(key.topic, key.group);
+        self.get(KeyRef { topic, ..key }, retry_queue(key.topic, queue_id))
     }
 
     /// Puts an empty one in, in place of what may be there.

@@ -32,7 +32,10 @@ const RUNS_MAX: usize = 8;
 pub enum Taken {
     /// The answer is on its way.
     Answered,
+    /// There is nothing.
     Nothing,
+    /// Nothing in what was looked at; there may be in what lies behind it.
+    PassedOver,
     /// There is something, on the disk.
     Cold(ColdPlace),
 }
@@ -62,6 +65,8 @@ struct Pass<'a> {
     plans: Vec<Plan>,
     dead: Vec<Dead>,
     cold: Option<ColdPlace>,
+    /// Something was looked at and is not for anybody: the next pass looks further.
+    has_passed_over: bool,
     /// Messages that are left for others.
     rest: u64,
 }
@@ -95,6 +100,7 @@ pub fn take(coordinator: &Rc<Coordinator>, wanted: &Wanted, fetched: Option<Fetc
         plans: Vec::new(),
         dead: Vec::new(),
         cold: None,
+        has_passed_over: false,
         rest: 0,
     };
     pass.look_through();
@@ -122,12 +128,12 @@ impl Pass<'_> {
         }
         let topic = Arc::clone(&self.wanted.topic);
         match self.wanted.queue_id {
-            Some(queue_id) => self.queue(Origin::Topic, &topic, queue_id, prefers_again),
+            Some(queue_id) => self.normal_queue(&topic, queue_id, prefers_again),
             None => {
                 let queues = read_queues(self.coordinator, &topic);
                 for index in 0..queues {
                     let queue_id = (random as u32 % queues + index) % queues;
-                    self.queue(Origin::Topic, &topic, queue_id, prefers_again);
+                    self.normal_queue(&topic, queue_id, prefers_again);
                 }
             }
         }
@@ -145,6 +151,25 @@ impl Pass<'_> {
                 self.queue(Origin::of(&name), &name, queue_id, true);
             }
         }
+    }
+
+    /// In order what has moved from this queue comes before all that is in it; RocketMQ loses it.
+    fn normal_queue(&mut self, topic: &Arc<str>, queue_id: u32, prefers_again: bool) {
+        let moved = match self.wanted.is_ordered {
+            true => self.moved_unacked(topic, queue_id),
+            false => None,
+        };
+        match moved {
+            Some(moved) => self.queue(Origin::RetryV1, &moved.topic, moved.queue_id, true),
+            None => self.queue(Origin::Topic, topic, queue_id, prefers_again),
+        }
+    }
+
+    fn moved_unacked(&self, topic: &str, queue_id: u32) -> Option<Place> {
+        let group = &self.wanted.group;
+        let table = self.coordinator.pop.table.borrow();
+        let moved = table.moved_of(KeyRef { group, topic }, queue_id)?;
+        (moved.state.unacked_len() > 0).then(|| moved.place.clone())
     }
 
     fn queue(&mut self, origin: Origin, topic: &Arc<str>, queue_id: u32, prefers_again: bool) {
@@ -223,13 +248,17 @@ impl Pass<'_> {
                     .extend_from_slice(&self.records.offsets[before..]);
                 plan.times.resize(plan.offsets.len(), 0);
             }
-            Outcome::PassedOver { next } => plan.next = next,
+            Outcome::PassedOver { next } => {
+                plan.next = next;
+                self.has_passed_over |= next < queue.max_offset();
+            }
             Outcome::Nothing => {}
             Outcome::Elsewhere { at } => {
                 tracing::warn!(place = ?plan.place, from, at, "a group is sent to another offset");
                 self.coordinator
                     .pop
                     .change(&plan.place, &Op::Start { next: at });
+                self.has_passed_over = true;
             }
             Outcome::Cold(cold) => self.cold = Some(cold),
         }
@@ -272,6 +301,8 @@ impl Pass<'_> {
             }
         }
         self.bury(plan, &due, before);
+        // All of them were lost, or dead.
+        self.has_passed_over |= plan.offsets.is_empty();
         true
     }
 
@@ -300,7 +331,6 @@ impl Pass<'_> {
         due
     }
 
-    /// What was looked for and is not there is not owed to anybody any more.
     fn drop_unreadable(
         &self,
         plan: &Plan,
@@ -315,23 +345,7 @@ impl Pass<'_> {
             .filter(|at| (from..until).contains(at) && !read.contains(at))
             .collect();
         for offset in gone {
-            let place = &plan.place;
-            tracing::warn!(
-                ?place,
-                offset,
-                "an unacknowledged message cannot be read any more"
-            );
-            let pop_ms = {
-                let mut table = self.coordinator.pop.table.borrow_mut();
-                let slot = table.at(place);
-                slot.and_then(|slot| slot.state.get(offset).map(|message| message.pop_ms))
-            };
-            if let Some(pop_ms) = pop_ms {
-                let offsets = vec![offset];
-                self.coordinator
-                    .pop
-                    .change(place, &Op::Ack { offsets, pop_ms });
-            }
+            self.coordinator.pop.gone(&plan.place, offset);
         }
     }
 
@@ -378,7 +392,7 @@ impl Pass<'_> {
         let pop_ms = pop_ms(self.coordinator, &self.plans, self.now_ms);
         let due_ms = pop_ms.saturating_add(invisible_ms);
         let mut infos = Infos::default();
-        let mut popped = Vec::new();
+        let mut to_undo = Vec::new();
         for plan in self.plans {
             let take = Op::Take {
                 offsets: plan.offsets.clone(),
@@ -387,22 +401,20 @@ impl Pass<'_> {
                 due_ms,
                 attempt: self.wanted.attempt.clone(),
             };
+            let undone = popped(self.coordinator, &plan, pop_ms);
             pop.change(&plan.place, &take);
             infos.add(plan.origin, plan.place.queue_id, &plan.offsets, &plan.times);
             if !plan.offsets.is_empty() {
                 if pop.parked.is_awaited(&self.wanted.topic) {
                     pop.arm(&plan.place);
                 }
-                popped.push(Popped {
-                    place: plan.place,
-                    offsets: plan.offsets,
-                    pop_ms,
-                });
+                to_undo.extend(undone);
             }
         }
         if self.records.offsets.is_empty() {
             return match self.cold {
                 Some(cold) => Taken::Cold(cold),
+                None if self.has_passed_over => Taken::PassedOver,
                 None => Taken::Nothing,
             };
         }
@@ -416,7 +428,7 @@ impl Pass<'_> {
             messages,
             bytes,
             pulls: 1,
-            checkpoints: popped.len() as u64,
+            checkpoints: to_undo.len() as u64,
             ..Got::default()
         };
         let (group, topic) = (&self.wanted.group, &self.wanted.topic);
@@ -443,7 +455,7 @@ impl Pass<'_> {
             asked,
             frame,
             is_counted: !self.wanted.was_parked,
-            popped,
+            popped: to_undo,
         });
         Taken::Answered
     }
@@ -457,6 +469,19 @@ fn pop_ms(coordinator: &Coordinator, plans: &[Plan], now_ms: i64) -> i64 {
         Some(slot.state.pop_ms(now_ms, &plan.offsets))
     });
     names.max().unwrap_or(now_ms)
+}
+
+/// What is to be known of the messages before they are taken, should their answer be refused.
+fn popped(coordinator: &Coordinator, plan: &Plan, pop_ms: i64) -> Option<Popped> {
+    let mut table = coordinator.pop.table.borrow_mut();
+    let state = &table.at(&plan.place)?.state;
+    let times = |offset: u64| state.get(offset).map_or(0, |message| message.times);
+    Some(Popped {
+        place: plan.place.clone(),
+        messages: plan.offsets.iter().map(|&at| (at, times(at))).collect(),
+        pop_ms,
+        attempt: state.attempt().to_owned(),
+    })
 }
 
 /// The end of the run of neighbours that begins at `from`.

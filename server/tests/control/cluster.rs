@@ -58,7 +58,8 @@ impl Cluster {
                 .expect("the broker starts");
             if let Some(done) = stopped.recv().await {
                 broker.stop().await.expect("the store is closed");
-                done.send(()).await.expect("the test waits");
+                // Nobody waits where the power is cut meanwhile.
+                let _ = done.send(()).await;
             }
         });
         // Until it listens.
@@ -75,6 +76,17 @@ impl Cluster {
 
     pub fn cut_power(&mut self) {
         self.world.power_cut(self.broker);
+    }
+
+    /// In the middle of an orderly end.
+    pub fn cut_power_while_stopping(&mut self, after: Duration) {
+        let stop = self.stop.take().expect("it runs");
+        self.clients(move || async move {
+            let (done, _finished) = mailbox::channel(1);
+            assert!(stop.send(done).await.is_ok(), "it runs");
+            reactor::sleep(after).await;
+        });
+        self.cut_power();
     }
 
     /// The orderly end, as on SIGTERM.

@@ -12,6 +12,8 @@ mod members;
 mod orphans;
 mod peer;
 mod popped;
+mod popped_losses;
+mod popped_moves;
 mod queues;
 mod reclaim;
 mod relayed;

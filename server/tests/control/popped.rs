@@ -15,8 +15,8 @@ use protocol::record::View;
 use crate::cluster::Cluster;
 use crate::peer::{Heard, Peer};
 
-const GROUP: &str = "g";
-const TOPIC: &str = "t";
+pub const GROUP: &str = "g";
+pub const TOPIC: &str = "t";
 const HIDDEN_MS: i64 = 10_000;
 
 /// How a test pops.
@@ -49,12 +49,12 @@ pub fn at_most(count: i32) -> Pop<'static> {
 /// A message that was popped.
 #[derive(Clone, Debug)]
 pub struct Got {
-    body: String,
-    topic: String,
-    queue_id: i32,
-    offset: i64,
-    times: i32,
-    handle: String,
+    pub body: String,
+    pub topic: String,
+    pub queue_id: i32,
+    pub offset: i64,
+    pub times: i32,
+    pub handle: String,
 }
 
 pub async fn pop(peer: &mut Peer, how: Pop<'_>) -> Vec<Got> {
@@ -94,7 +94,8 @@ fn got(answer: &Heard) -> Vec<Got> {
         let view = View::parse(rest).expect("whole records");
         rest = &rest[view.bytes.len()..];
         let (queue_id, offset) = (view.queue_id, view.queue_offset);
-        let listed = format!("0 {queue_id} ");
+        let mark = i32::from(view.topic.starts_with(b"%RETRY%"));
+        let listed = format!("{mark} {queue_id} ");
         assert!(answer.field("startOffsetInfo").contains(&listed));
         assert!(answer.field("msgOffsetInfo").contains(&offset.to_string()));
         let handle = format!(
@@ -137,7 +138,7 @@ pub async fn ack(peer: &mut Peer, message: &Got) -> Heard {
     peer.ask(request::ACK_MESSAGE, &fields, &[]).await
 }
 
-async fn change(peer: &mut Peer, message: &Got, invisible_ms: i64) -> Heard {
+pub async fn change(peer: &mut Peer, message: &Got, invisible_ms: i64) -> Heard {
     let fields = [
         ("consumerGroup", Value::Str(GROUP)),
         ("topic", Value::Str(&message.topic)),
@@ -157,7 +158,7 @@ pub async fn send(peer: &mut Peer, bodies: &[&str]) {
     }
 }
 
-async fn seconds(seconds: u64) {
+pub async fn seconds(seconds: u64) {
     reactor::sleep(Duration::from_secs(seconds)).await;
 }
 
@@ -409,6 +410,27 @@ fn only_wanted_messages_come_and_the_others_are_passed_over() {
         seconds(2).await;
         let offset = peer.committed(GROUP, TOPIC).await;
         assert_eq!(offset.field("offset"), "4");
+    });
+}
+
+#[test]
+fn a_wanted_message_is_found_however_many_others_lie_before_it() {
+    Cluster::start(&[]).clients(|| async {
+        let mut peer = Peer::connect().await;
+        peer.make_topic(TOPIC, 1).await;
+        for _ in 0..5_000 {
+            peer.send(TOPIC, "TAGS\u{1}B\u{2}", b"other").await;
+        }
+        peer.send(TOPIC, "TAGS\u{1}A\u{2}", b"wanted").await;
+        let held = Pop {
+            expression: "A",
+            poll_ms: 15_000,
+            ..ONCE
+        };
+        let began = reactor::now();
+        assert_eq!(bodies(&pop(&mut peer, held).await), ["wanted"]);
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
     });
 }
 

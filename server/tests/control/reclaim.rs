@@ -24,7 +24,7 @@ const AT_ONCE: [(&str, &str); 4] = [
 const LEVEL_5: &str = "TAGS\u{1}a\u{2}DELAY\u{1}5\u{2}";
 
 /// Enough for `files` log files.
-async fn fill(peer: &mut Peer, files: usize) {
+pub async fn fill(peer: &mut Peer, files: usize) {
     let body = vec![b'x'; 100 << 10];
     for _ in 0..files * 11 {
         let answer = peer.send("filler", "", &body).await;
@@ -32,7 +32,7 @@ async fn fill(peer: &mut Peer, files: usize) {
     }
 }
 
-async fn min_offset(peer: &mut Peer, topic: &str) -> i64 {
+pub async fn min_offset(peer: &mut Peer, topic: &str) -> i64 {
     let fields = [("topic", Value::Str(topic)), ("queueId", Value::I32(0))];
     let answer = peer.ask(request::GET_MIN_OFFSET, &fields, &[]).await;
     answer.field("offset").parse().expect("a number")

@@ -29,29 +29,17 @@ pub fn one(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'_>)
     let (group, topic) = (&header.consumer_group, &header.topic);
     check_queue(coordinator, caller, topic, header.queue_id)?;
     let handle = handle(&header.extra_info)?;
-    let popped = popped(coordinator, group, topic, header.queue_id);
-    let offset = check_offset(&popped, header.offset)?;
-    if let Some(Popped { place, .. }) = popped {
+    if let Some((place, offset)) = find(coordinator, group, topic, header.queue_id, header.offset)?
+    {
         let ack = Op::Ack {
             offsets: vec![offset],
             pop_ms: handle.pop_ms,
         };
         let count = coordinator.pop.change(&place, &ack);
         coordinator.pop.note_acks(&place, count);
-        if count == 0 {
-            ack_moved(coordinator, &place, offset, handle.pop_ms);
-        }
         unblock(coordinator, &place, handle.is_ordered);
     }
     Ok(when_safe(coordinator, caller, command, &Answer::ok()))
-}
-
-/// A message whose log had to go is in another place than its handle says.
-fn ack_moved(coordinator: &Coordinator, place: &Place, offset: u64, pop_ms: i64) {
-    if let Some((place, offset)) = coordinator.pop.moved.take(place, offset) {
-        let offsets = vec![offset];
-        coordinator.pop.change(&place, &Op::Ack { offsets, pop_ms });
-    }
 }
 
 /// 200151
@@ -88,7 +76,7 @@ fn of_queue(coordinator: &Rc<Coordinator>, ack: &BatchAck) {
         );
         return;
     };
-    let place = &popped.place;
+    let place = &popped;
     let start = u64::try_from(ack.start_offset).unwrap_or(0);
     let (listed, others): (Vec<u64>, Vec<u64>) = {
         let mut table = coordinator.pop.table.borrow_mut();
@@ -105,7 +93,13 @@ fn of_queue(coordinator: &Rc<Coordinator>, ack: &BatchAck) {
     let count = coordinator.pop.change(place, &op);
     coordinator.pop.note_acks(place, count);
     for offset in others {
-        ack_moved(coordinator, place, offset, ack.pop_ms);
+        let Some((place, offset)) = coordinator.pop.moved.find(place, offset) else {
+            continue;
+        };
+        let (offsets, pop_ms) = (vec![offset], ack.pop_ms);
+        let count = coordinator.pop.change(&place, &Op::Ack { offsets, pop_ms });
+        coordinator.pop.note_acks(&place, count);
+        unblock(coordinator, &place, ack.revive_queue_id == ORDERED);
     }
     unblock(coordinator, place, ack.revive_queue_id == ORDERED);
 }
@@ -116,19 +110,18 @@ pub fn change(coordinator: &Rc<Coordinator>, caller: Caller, command: &Command<'
     let (group, topic) = (&header.consumer_group, &header.topic);
     check_queue(coordinator, caller, topic, header.queue_id)?;
     let handle = handle(&header.extra_info)?;
-    let popped = popped(coordinator, group, topic, header.queue_id);
-    let offset = check_offset(&popped, header.offset)?;
+    let found = find(coordinator, group, topic, header.queue_id, header.offset)?;
     let now_ms = reactor::wall_ms();
     let invisible_ms = bounded_invisible_ms(header.invisible_ms);
     let due_ms = now_ms.saturating_add(invisible_ms);
     let mut new_pop_ms = now_ms;
-    if let Some(Popped { place, .. }) = popped {
+    if let Some((place, offset)) = found {
         // In order a batch keeps its name: its other messages are acknowledged under it.
         new_pop_ms = match handle.is_ordered {
             true => handle.pop_ms,
             false => {
-                let table = coordinator.pop.table.borrow();
-                let slot = table.get(KeyRef { group, topic }, place.queue_id);
+                let mut table = coordinator.pop.table.borrow_mut();
+                let slot = table.at(&place);
                 slot.map_or(now_ms, |slot| slot.state.pop_ms(now_ms, &[offset]))
             }
         };
@@ -176,7 +169,10 @@ fn when_safe(
 
 /// In order the next messages are free once nothing is hidden.
 fn unblock(coordinator: &Rc<Coordinator>, place: &Place, is_ordered: bool) {
-    if !is_ordered || !coordinator.pop.parked.is_awaited(&place.topic) {
+    // What has moved to a retry topic is waited for as what is in the topic itself.
+    let normal = serve::normal_topic(&place.topic, &place.group);
+    let topic = normal.unwrap_or(&place.topic);
+    if !is_ordered || !coordinator.pop.parked.is_awaited(topic) {
         return;
     }
     let is_free = {
@@ -187,27 +183,51 @@ fn unblock(coordinator: &Rc<Coordinator>, place: &Place, is_ordered: bool) {
     if is_free {
         let key = KeyRef {
             group: &place.group,
-            topic: &place.topic,
+            topic,
         };
-        serve::line(coordinator, key, Some(place.queue_id));
+        let queue_id = normal.is_none().then_some(place.queue_id);
+        serve::line(coordinator, key, queue_id);
     }
 }
 
-/// A queue that the group has popped.
-struct Popped {
-    place: Place,
-    /// Its first offset and its end.
-    bounds: (u64, u64),
+/// Where a message is that a handle names; none in a queue that the group has not popped.
+fn find(
+    coordinator: &Coordinator,
+    group: &str,
+    topic: &str,
+    queue_id: i32,
+    offset: i64,
+) -> Result<Option<(Place, u64)>, Refusal> {
+    let Some(place) = popped(coordinator, group, topic, queue_id) else {
+        // No offset means anything there; the answer is the same as for one that is done.
+        return check_offset(offset, (0, u64::MAX)).map(|_| None);
+    };
+    let (is_listed, bounds) = {
+        let mut table = coordinator.pop.table.borrow_mut();
+        let slot = table.at(&place).expect("found above");
+        let is_listed = |offset| slot.state.get(offset).is_some();
+        let is_listed = u64::try_from(offset).is_ok_and(is_listed);
+        (
+            is_listed,
+            (slot.queue.min_offset(), slot.queue.max_offset()),
+        )
+    };
+    // One whose log had to go is in another place than its handle says, and before the queue's first offset.
+    let moved = match u64::try_from(offset) {
+        Ok(offset) if !is_listed => coordinator.pop.moved.find(&place, offset),
+        _ => None,
+    };
+    match moved {
+        Some(moved) => Ok(Some(moved)),
+        None => check_offset(offset, bounds).map(|offset| Some((place, offset))),
+    }
 }
 
-fn popped(coordinator: &Coordinator, group: &str, topic: &str, queue_id: i32) -> Option<Popped> {
+fn popped(coordinator: &Coordinator, group: &str, topic: &str, queue_id: i32) -> Option<Place> {
     let table = coordinator.pop.table.borrow();
     let queue_id = u32::try_from(queue_id).ok()?;
     let slot = table.get(KeyRef { group, topic }, queue_id)?;
-    Some(Popped {
-        place: slot.place.clone(),
-        bounds: (slot.queue.min_offset(), slot.queue.max_offset()),
-    })
+    Some(slot.place.clone())
 }
 
 fn handle(text: &str) -> Result<Handle, Refusal> {
@@ -239,11 +259,7 @@ fn check_queue(
     Err(refuse(response::MESSAGE_ILLEGAL, remark))
 }
 
-/// In a queue that was not popped no offset means anything; the answer is the same as for one that is done.
-fn check_offset(popped: &Option<Popped>, offset: i64) -> Result<u64, Refusal> {
-    let (min, max) = popped
-        .as_ref()
-        .map_or((0, u64::MAX), |popped| popped.bounds);
+fn check_offset(offset: i64, (min, max): (u64, u64)) -> Result<u64, Refusal> {
     match u64::try_from(offset) {
         Ok(offset) if (min..max).contains(&offset) => Ok(offset),
         _ => {
