@@ -110,6 +110,21 @@ impl Offsets {
         self.retain(|about, _| about != topic);
     }
 
+    /// Of a topic whose queues begin there now: who was told to go on in front of that was so before.
+    pub fn remove_in_front(&mut self, topic: &str, starts: &BTreeMap<u32, u64>) {
+        let is_behind = |queue_id: i32, offset: i64| {
+            let start = u32::try_from(queue_id).ok().and_then(|id| starts.get(&id));
+            u64::try_from(offset).is_ok_and(|offset| start.is_none_or(|start| offset >= *start))
+        };
+        for group in self.groups_of_topic(topic) {
+            if let Some(queues) = self.table.get_mut(offset_key(topic, &group).as_str()) {
+                Arc::make_mut(queues).retain(|&queue_id, offset| is_behind(queue_id, *offset));
+                self.changed = true;
+            }
+        }
+        self.table.retain(|_, queues| !queues.is_empty());
+    }
+
     pub fn remove_group(&mut self, group: &str) {
         self.retain(|_, owner| owner != group);
     }

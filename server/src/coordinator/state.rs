@@ -4,6 +4,7 @@
 //! A file that cannot be read is replaced by its `.bak`; if that cannot be read either, the start fails, because an empty
 //! table would be saved over what is there.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -69,15 +70,7 @@ pub fn load(settings: &Settings, store: &Store) -> io::Result<Loaded> {
     let config_dir = settings.store_root.join("config");
     let journal_dir = settings.store_root.join("orbit");
     fs::create_dir_all(&config_dir)?;
-    let mut tables = Tables {
-        topics: Topics::new(settings),
-        groups: Groups::new(),
-        offsets: Offsets::default(),
-        clients: Clients::default(),
-        locks: QueueLocks::default(),
-        resets: Resets::default(),
-        starts: orphans::Starts::default(),
-    };
+    let mut tables = empty(settings);
     if let Some(saved) = read(&config_dir.join(TOPICS))? {
         tables.topics.restore(saved);
     }
@@ -99,9 +92,7 @@ pub fn load(settings: &Settings, store: &Store) -> io::Result<Loaded> {
         .unwrap_or_default();
     let entries = journal::replay(&journal_dir)?;
     let replayed = !entries.is_empty();
-    for entry in entries {
-        apply(&mut tables, entry);
-    }
+    replay(&mut tables, entries);
     orphans::hide(&mut tables.starts, store);
     let made_again = find_orphans(&mut tables, store, saved.as_ref(), &deleted);
     let durable = match settings.sync_flush {
@@ -117,6 +108,18 @@ pub fn load(settings: &Settings, store: &Store) -> io::Result<Loaded> {
         replayed,
         made_again,
     })
+}
+
+fn empty(settings: &Settings) -> Tables {
+    Tables {
+        topics: Topics::new(settings),
+        groups: Groups::new(),
+        offsets: Offsets::default(),
+        clients: Clients::default(),
+        locks: QueueLocks::default(),
+        resets: Resets::default(),
+        starts: orphans::Starts::default(),
+    }
 }
 
 /// The names of topics that were made again because they have messages.
@@ -143,15 +146,35 @@ fn find_orphans(
     made_again
 }
 
+fn replay(tables: &mut Tables, entries: Vec<Entry>) {
+    let mut gone = BTreeSet::new();
+    for entry in entries {
+        if let Entry::TopicEmptied { topic, .. } = &entry {
+            gone.insert(topic.clone());
+        }
+        apply(tables, entry);
+    }
+    let is_gone = |topic: &String| tables.topics.get(topic).is_none();
+    gone.retain(is_gone);
+    for topic in gone {
+        tables.offsets.remove_topic(&topic);
+    }
+}
+
 fn apply(tables: &mut Tables, entry: Entry) {
     let now_ms = reactor::wall_ms();
     match entry {
         Entry::Topic(config) => {
             tables.topics.put(config, now_ms);
         }
-        Entry::TopicGone(topic) => topic_gone(tables, &topic, now_ms),
+        Entry::TopicGone(topic) => {
+            topic_gone(tables, &topic, now_ms);
+            tables.offsets.remove_topic(&topic);
+        }
         Entry::TopicEmptied { topic, starts } => {
             topic_gone(tables, &topic, now_ms);
+            // Offsets may be newer than this line: of the same topic, made again.
+            tables.offsets.remove_in_front(&topic, &starts);
             tables.starts.insert(topic, starts);
         }
         Entry::Group(config) => {
@@ -170,7 +193,6 @@ fn topic_gone(tables: &mut Tables, topic: &str, now_ms: i64) {
     tables.topics.remove(topic, now_ms);
     // The table may have been saved without it, and the list of those that are gone not yet.
     tables.topics.set_deleted(topic);
-    tables.offsets.remove_topic(topic);
 }
 
 fn read<T: Body>(path: &Path) -> io::Result<Option<T>> {
@@ -213,6 +235,32 @@ fn backup(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use crate::config::tests::settings;
+    use protocol::body::topic_config::TopicConfig;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_topic_that_was_made_again_keeps_the_offsets_that_were_saved_since() {
+        let emptied = |topic: &str| Entry::TopicEmptied {
+            topic: topic.to_owned(),
+            starts: BTreeMap::from([(0, 5), (1, 5)]),
+        };
+        let mut tables = empty(&settings(&[]));
+        for topic in ["again", "gone"] {
+            for (queue_id, offset) in [(0, 7), (1, 4), (2, 0)] {
+                tables.offsets.commit("g", topic, queue_id, offset);
+            }
+        }
+        let again = TopicConfig {
+            topic_name: "again".to_owned(),
+            ..TopicConfig::default()
+        };
+        let entries = vec![emptied("again"), emptied("gone"), Entry::Topic(again)];
+        replay(&mut tables, entries);
+        let of = |topic| [0, 1, 2].map(|queue_id| tables.offsets.get("g", topic, queue_id));
+        assert_eq!(of("again"), [Some(7), None, Some(0)]);
+        assert_eq!(of("gone"), [None; 3]);
+        assert!(!tables.topics.deleted().contains("again"));
+    }
 
     #[test]
     fn tables_in_rocksdb_are_refused_by_name_with_the_way_out() {
