@@ -7,7 +7,7 @@ use engine::LogOffset;
 use hashbrown::HashSet;
 use protocol::names::{TRANS_CHECK_MAX_TIME_TOPIC, TRANS_HALF_TOPIC, TRANS_OP_HALF_TOPIC};
 use protocol::record::{View, views};
-use protocol::sysflag;
+use protocol::{properties, sysflag};
 
 use super::half::Half;
 use super::keep;
@@ -107,7 +107,9 @@ impl Work {
                 continue;
             };
             let view = View::parse(&record).map_err(io::Error::other)?;
-            if let Some(offset) = self.ended_by(&view) {
+            if let Some((offset, half)) = self.ended_by(&view)
+                && (half > LogOffset(0) || self.is_made_of(&view, half).await?)
+            {
                 tracing::info!(
                     offset,
                     "a decided transaction gets the mark that a crash took"
@@ -136,15 +138,28 @@ impl Work {
         read_from.max(first_open).max(last_segments)
     }
 
-    /// The open transaction of which this is the outcome.
-    fn ended_by(&self, view: &View<'_>) -> Option<u64> {
+    /// The open transaction of which this is the outcome, and where its half message lies.
+    fn ended_by(&self, view: &View<'_>) -> Option<(u64, LogOffset)> {
         let is_final = sysflag::transaction(view.sys_flag) == sysflag::TRANSACTION_COMMIT;
         let is_given_up = view.topic == TRANS_CHECK_MAX_TIME_TOPIC.as_bytes();
         if !is_final && !is_given_up {
             return None;
         }
-        let half = u64::try_from(view.prepared_transaction_offset).ok()?;
-        self.open.at_log_offset(LogOffset(half))
+        let half = LogOffset(u64::try_from(view.prepared_transaction_offset).ok()?);
+        Some((self.open.at_log_offset(half)?, half))
+    }
+
+    /// Whether it is the message that lies at `half`. Copies of other messages (given back, dead letters) name 0, where the
+    /// first half message of a log may lie.
+    async fn is_made_of(&self, view: &View<'_>, half: LogOffset) -> io::Result<bool> {
+        let record = self.record(half).await?;
+        let half = record
+            .as_deref()
+            .and_then(|record| View::parse(record).ok());
+        Ok(half.is_some_and(|half| {
+            let key = |view: &View<'_>| view.property(properties::UNIQ_KEY).map(<[u8]>::to_vec);
+            half.born_ms == view.born_ms && key(&half) == key(view) && half.body == view.body
+        }))
     }
 
     fn next_segment(&self, at: LogOffset) -> LogOffset {

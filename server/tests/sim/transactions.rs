@@ -98,6 +98,64 @@ fn the_same_seed_gives_the_same_transactions() {
     }
 }
 
+#[test]
+fn what_names_no_half_message_decides_none_though_one_lies_where_the_log_begins() {
+    for decides_the_first in [false, true] {
+        let mut cluster = Cluster::new(World::new(1), "1");
+        cluster.start_broker();
+        cluster.client(make_topic());
+        let first = cluster.client(async move {
+            let (mut wire, book) = (connect().await, Shared::default());
+            let first = send_half(&mut wire, 1, &book).await.expect("sent");
+            assert_eq!(first.1, 0, "the log begins with it");
+            let second = send_half(&mut wire, 2, &book).await.expect("sent");
+            decide(&mut wire, second, TRANSACTION_COMMIT, false)
+                .await
+                .expect("sent");
+            reactor::sleep(Duration::from_secs(1)).await;
+            give_back(&mut wire, 0).await;
+            if decides_the_first {
+                decide(&mut wire, first, TRANSACTION_COMMIT, false)
+                    .await
+                    .expect("sent");
+                reactor::sleep(Duration::from_secs(1)).await;
+            }
+            first
+        });
+        cluster.kill_broker();
+        cluster.start_broker();
+        let there = cluster.client(async move {
+            let mut wire = connect().await;
+            decide(&mut wire, first, TRANSACTION_COMMIT, false)
+                .await
+                .expect("sent");
+            reactor::sleep(Duration::from_secs(1)).await;
+            read_all().await
+        });
+        assert_eq!(there, BTreeMap::from([(1, 1), (2, 1)]));
+    }
+}
+
+/// A consumer gives the first message of a queue back, so that its copy lies in the log.
+async fn give_back(wire: &mut Wire, queue: i32) {
+    use protocol::Value;
+    let header = pull_header(TOPIC, queue, 0, "*", 1);
+    let frame = wire.ask(request::PULL_MESSAGE, &header.fields(), &[]).await;
+    let frame = frame.expect("nobody cuts the connection");
+    let answer = Command::decode(&frame).expect("a command");
+    let view = View::parse(answer.body).expect("a record");
+    let fields = [
+        ("offset", Value::I64(view.log_offset as i64)),
+        ("group", Value::Str("consumers")),
+        ("delayLevel", Value::I32(0)),
+    ];
+    let code = request::CONSUMER_SEND_MSG_BACK;
+    let frame = wire.ask(code, &fields, &[]).await;
+    let frame = frame.expect("nobody cuts the connection");
+    let answer = Command::decode(&frame).expect("a command");
+    assert_eq!(answer.code, response::SUCCESS, "{:?}", answer.remark_str());
+}
+
 fn kills(seed: u64) -> u64 {
     let faults = Faults {
         drop_connection_ppm: if seed.is_multiple_of(3) { 2_000 } else { 0 },
@@ -244,6 +302,27 @@ async fn produce_on(wire: &mut Wire, book: &Shared) -> io::Result<()> {
 
 /// A number is used once, whatever comes of it: nobody knows what became of a send that was not answered.
 async fn prepare(wire: &mut Wire, number: u64, book: &Shared) -> io::Result<()> {
+    let half = send_half(wire, number, book).await?;
+    book.borrow_mut().acknowledged.insert(number);
+    let wanted = decision(number);
+    match reactor::random() % 6 {
+        0 => {} // It will be asked.
+        1 => {
+            decide(wire, half, wanted, false).await?;
+            decide(wire, half, wanted, false).await?;
+        }
+        2 => {
+            decide(wire, half, wanted, false).await?;
+            let other = TRANSACTION_COMMIT + TRANSACTION_ROLLBACK - wanted;
+            decide(wire, half, other, false).await?;
+        }
+        _ => decide(wire, half, wanted, false).await?,
+    }
+    Ok(())
+}
+
+/// Where it is, in its queue and in the log.
+async fn send_half(wire: &mut Wire, number: u64, book: &Shared) -> io::Result<(i64, i64)> {
     let properties = format!(
         "UNIQ_KEY\u{1}{number:032X}\u{2}TRAN_MSG\u{1}true\u{2}PGROUP\u{1}{GROUP}\u{2}WAIT\u{1}{}\u{2}",
         !number.is_multiple_of(5)
@@ -261,7 +340,7 @@ async fn prepare(wire: &mut Wire, number: u64, book: &Shared) -> io::Result<()> 
     let body = number.to_be_bytes();
     let code = request::SEND_MESSAGE_V2;
     let opaque = wire.write(code, false, &header.fields(), &body).await?;
-    let half = loop {
+    loop {
         let frame = next(wire).await?;
         let command = Command::decode(&frame).map_err(io::Error::other)?;
         if !command.is_response() {
@@ -275,25 +354,9 @@ async fn prepare(wire: &mut Wire, number: u64, book: &Shared) -> io::Result<()> 
             );
             let place = SendAnswer::from(&command).map_err(io::Error::other)?;
             let (_, log_offset) = parse_message_id(&place.message_id).expect("an offset id");
-            break (place.queue_offset, log_offset as i64);
+            return Ok((place.queue_offset, log_offset as i64));
         }
-    };
-    book.borrow_mut().acknowledged.insert(number);
-    let wanted = decision(number);
-    match reactor::random() % 6 {
-        0 => {} // It will be asked.
-        1 => {
-            decide(wire, half, wanted, false).await?;
-            decide(wire, half, wanted, false).await?;
-        }
-        2 => {
-            decide(wire, half, wanted, false).await?;
-            let other = TRANSACTION_COMMIT + TRANSACTION_ROLLBACK - wanted;
-            decide(wire, half, other, false).await?;
-        }
-        _ => decide(wire, half, wanted, false).await?,
     }
-    Ok(())
 }
 
 fn decision(number: u64) -> i32 {
