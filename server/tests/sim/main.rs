@@ -10,6 +10,7 @@ mod long_poll;
 mod pops;
 mod sends;
 mod sync_flush;
+mod timers;
 mod transactions;
 mod wire;
 
