@@ -525,6 +525,10 @@ async fn rocketmq_commits(half: Half) {
     config.flusher = engine::FlusherKind::Mmap;
     let (store, mut writer) = engine::Store::open(config, |_| {}).await.expect("ours");
     let queue = store.queue(TOPIC, 0);
+    let at = engine::LogOffset(u64::try_from(half.log_offset).expect("an offset"));
+    let prepared = store.record_at(at).await.expect("readable");
+    let prepared = prepared.expect("the half message");
+    let prepared = View::parse(&prepared).expect("a record");
     let mut batch = engine::Batch::new(0);
     let host = crate::cluster::BROKER;
     batch.push(&queue, 0, 1, |out| {
@@ -533,13 +537,13 @@ async fn rocketmq_commits(half: Half) {
             queue_id: 0,
             flag: 0,
             sys_flag: TRANSACTION_COMMIT,
-            born_ms: 1,
+            born_ms: prepared.born_ms,
             born_host: host,
             store_host: host,
             reconsume_times: 0,
             prepared_transaction_offset: half.log_offset,
-            properties: Text::plain(b""),
-            body: b"decided",
+            properties: Text::plain(prepared.properties),
+            body: prepared.body,
         };
         draft.append_to(out)
     });
