@@ -52,6 +52,7 @@ pub use recovery::files::segment_bytes as found_segment_bytes;
 pub use release::Release;
 pub use store::{OpenError, Store};
 pub use time_lookup::Boundary;
+pub use window::names::IdleWindow;
 pub use writer::Writer;
 
 /// A byte position in the commit log.

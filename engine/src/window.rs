@@ -13,6 +13,7 @@
 //! readers copy them out under a pin (`pins`). What was laid never changes until the floor has passed it.
 
 mod header;
+pub mod names;
 mod pins;
 
 pub use header::{HEADER_BYTES, Header, Identity, Left};

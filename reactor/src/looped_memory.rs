@@ -83,6 +83,20 @@ impl LoopedMemory {
         LoopedMemory::map(fd, len, head_bytes).map(Some)
     }
 
+    /// How much lies under this name that no process has, its head included; `None` if there is none or somebody has it.
+    /// Changes nothing. Blocks.
+    pub fn idle_bytes(path: &Path) -> io::Result<Option<u64>> {
+        let found = match core::sim() {
+            Some(core) => sim::fs::find_memory(&core, path),
+            None => find_file(path),
+        };
+        match found {
+            Ok(found) => Ok(found.map(|(_, bytes)| bytes as u64)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Memory without a name: it ends with the process. Blocks.
     pub fn anonymous(len: usize, head_bytes: usize) -> io::Result<LoopedMemory> {
         check_sizes(len, head_bytes);

@@ -58,7 +58,7 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 const READ: ReadLimits = reading::stretch(32, 256 << 10);
 /// Between the beginnings of two deliveries: messages that are due one after the other share one. After a quiet time there is
 /// no pause.
-const DELIVER_EVERY: Duration = Duration::from_millis(2);
+const DELIVER_EVERY: Duration = Duration::from_millis(5);
 
 /// The running levels. Lives on the core of shard 0.
 pub struct Delay {

@@ -148,6 +148,7 @@ pub fn examine(settings: &Settings, remarks: &[Remark]) -> Report {
     findings.push(cpus::examine(settings, groups));
     findings.extend(memory::examine(settings, groups));
     findings.extend(window::examine(settings));
+    findings.extend(window::left_behind(settings));
     findings.extend(clock::examine(settings));
     findings.extend(store::examine(settings));
     findings.extend(network::examine(settings));

@@ -19,6 +19,8 @@ pub struct Orbit {
     port: u16,
     pub name_server: String,
     folder: tempfile::TempDir,
+    /// Where the memory lies that outlives a killed broker.
+    _windows: tempfile::TempDir,
 }
 
 impl Drop for Orbit {
@@ -57,11 +59,14 @@ impl Orbit {
             return None;
         };
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let windows = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let windows = windows.expect("a folder of shared memory");
         let (port, namesrv_port) = (free_port(), free_port());
         let text = format!(
             "brokerName=test\nbrokerIP1=127.0.0.1\nbindAddress=127.0.0.1\nlistenPort={port}\n\
-             namesrvListenPort={namesrv_port}\nmappedFileSizeCommitLog=67108864\nstorePathRootDir={}\n{}\n",
+             namesrvListenPort={namesrv_port}\nmappedFileSizeCommitLog=67108864\nstorePathRootDir={}\nwindowDir={}\n{}\n",
             folder.path().join("store").display(),
+            windows.path().display(),
             lines.join("\n"),
         );
         std::fs::write(folder.path().join("broker.conf"), text).expect("written");
@@ -71,6 +76,7 @@ impl Orbit {
             port,
             name_server: format!("127.0.0.1:{namesrv_port}"),
             folder,
+            _windows: windows,
         };
         orbit.listens().await;
         Some(orbit)

@@ -16,7 +16,7 @@ use crate::config::{Config, FlusherKind, WindowDir};
 use crate::layout::Layout;
 use crate::segment::{Medium, Segment};
 use crate::store::{OpenError, on_a_full_disk};
-use crate::window::{BLOCK_BYTES, HEADER_BYTES, Identity, Left, Window, block_of};
+use crate::window::{BLOCK_BYTES, HEADER_BYTES, Identity, Left, Window, block_of, names};
 use reactor::{Buffer, File, LoopedMemory, OpenOptions, fs, offload};
 use std::io;
 use std::ops::Range;
@@ -122,8 +122,7 @@ fn wanted_path(config: &Config, id: &Id) -> Option<PathBuf> {
         );
         return None;
     }
-    let (store, generation) = (hex(&id.store), id.generation);
-    Some(dir.join(format!("orbitmq-{store}.{generation}.window")))
+    Some(dir.join(names::name(&hex(&id.store), id.generation)))
 }
 
 /// The memory of this life's window.
@@ -372,12 +371,11 @@ impl Opened {
 
     /// Windows of this store that no `orbit/id` names any more: a process died between making and naming one.
     fn remove_orphans(&self, dir: &Path) {
-        let prefix = format!("orbitmq-{}.", hex(&self.id.store));
+        let store = hex(&self.id.store);
         for name in fs::list(dir).unwrap_or_default() {
             let path = dir.join(&name);
-            let is_ours = name.starts_with(&prefix) && name.ends_with(".window");
             // One that is in use belongs to a copy of this store.
-            if is_ours
+            if names::is_of(&name, &store)
                 && self.id.window.as_deref() != Some(&path)
                 && let Ok(Some(_)) = LoopedMemory::find(&path, HEADER_BYTES)
                 && let Err(error) = LoopedMemory::remove(&path)

@@ -134,7 +134,8 @@ impl Parked {
     }
 
     pub fn len(&self) -> usize {
-        self.pending.len() + self.apart().count()
+        let apart = self.ready.len() + self.moving.len() + self.aside.len() + self.ended.len();
+        self.pending.len() + apart
     }
 
     /// Those that are parked and not pending.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use engine::{FlusherKind, WindowDir};
+use engine::{FlusherKind, IdleWindow, WindowDir};
 use reactor::LoopedMemory;
 use rustix::fs::statvfs;
 
@@ -32,6 +32,31 @@ pub fn examine(settings: &Settings) -> Option<Finding> {
     let lost = LoopedMemory::lost_in(dir);
     let container = !chosen && reactor::is_in_container();
     Some(judge(dir, free, window, lost, container))
+}
+
+/// Memory that killed brokers left and no broker has taken over: it stays until the machine is restarted. Whatever the
+/// flusher is now: the last one may have been the other.
+pub fn left_behind(settings: &Settings) -> Option<Finding> {
+    let dir = match &settings.window_dir {
+        WindowDir::At(dir) => dir.as_path(),
+        WindowDir::Auto | WindowDir::None => Path::new(SHARED_MEMORY_DIR),
+    };
+    judge_left(dir, &IdleWindow::all_in(dir).unwrap_or_default())
+}
+
+fn judge_left(dir: &Path, idle: &[IdleWindow]) -> Option<Finding> {
+    let first = idle.first()?;
+    let total = idle.iter().map(|window| window.bytes).sum();
+    Some(Finding::warn(
+        format!("windows left in {}", dir.display()),
+        format!(
+            "{} that no broker has, {} of memory, the first is {}",
+            idle.len(),
+            bytes::shown(total),
+            first.path.display()
+        ),
+        "start the broker of each store: what was acknowledged and not written lies there (orbit/id in a store names its window); remove those whose store is gone",
+    ))
 }
 
 /// `lost`: why memory there would not outlive the process. `container`: it might, but nobody has said so.
@@ -89,6 +114,23 @@ mod tests {
         assert_eq!(judged(1 << 20, None, false), Verdict::Warn);
         assert_eq!(judged(1 << 30, Some("it is ext4"), false), Verdict::Warn);
         assert_eq!(judged(1 << 30, None, true), Verdict::Warn);
+    }
+
+    #[test]
+    fn what_killed_brokers_left_is_a_warning_that_names_it() {
+        let dir = Path::new("/dev/shm");
+        assert_eq!(judge_left(dir, &[]), None);
+        let idle = ["a", "b"].map(|name| IdleWindow {
+            path: dir.join(name),
+            bytes: 512 << 20,
+        });
+        let finding = judge_left(dir, &idle).expect("a warning");
+        assert_eq!(finding.verdict, Verdict::Warn);
+        assert!(
+            finding.found.starts_with("2 that no broker has, 1.0 GiB"),
+            "{finding}"
+        );
+        assert!(finding.found.ends_with("/dev/shm/a"), "{finding}");
     }
 
     #[test]

@@ -470,11 +470,11 @@ fn timers_that_are_due_one_after_the_other_share_deliveries_and_a_lone_one_is_no
         assert_eq!(came.len(), 101);
         for (body, store_ms) in &came {
             let due_ms: i64 = String::from_utf8_lossy(body).parse().expect("a time");
-            let late_max_ms = if due_ms == lone_ms { 1 } else { 3 };
+            let late_max_ms = if due_ms == lone_ms { 1 } else { 6 };
             let late_ms = store_ms - due_ms;
             assert!((0..=late_max_ms).contains(&late_ms), "{late_ms} ms late");
         }
         let times: BTreeSet<i64> = came.iter().map(|(_, store_ms)| *store_ms).collect();
-        assert!(times.len() <= 60, "delivered at {} times", times.len());
+        assert!(times.len() <= 25, "delivered at {} times", times.len());
     });
 }
