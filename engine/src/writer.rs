@@ -348,9 +348,10 @@ impl Writer {
     /// Flushes everything, brings the checkpoint up to the end, and marks the store as closed in order.
     pub async fn close(mut self) -> io::Result<()> {
         self.publish();
+        // Their jobs sync as well, so they are the first to come to an end.
         self.keeper.keys().stop().await;
+        self.keeper.stop().await;
         // A sync must not be cancelled: its error would be lost.
-        // Its jobs sync as well, so it is the first to come to an end.
         self.ahead.settle().await;
         self.flusher.settle().await;
         self.stop_tasks();

@@ -56,6 +56,10 @@ pub(crate) struct Keeper {
     eased: Notify,
     /// The last attempt failed.
     is_failing: Cell<bool>,
+    /// What the task has begun goes on on another thread whatever becomes of the task.
+    is_stepping: Cell<bool>,
+    stopping: Cell<bool>,
+    rested: Notify,
 }
 
 enum Job {
@@ -82,6 +86,9 @@ impl Keeper {
             stepped: Notify::new(),
             eased: Notify::new(),
             is_failing: Cell::new(false),
+            is_stepping: Cell::new(false),
+            stopping: Cell::new(false),
+            rested: Notify::new(),
         }
     }
 
@@ -126,8 +133,11 @@ impl Keeper {
 
     /// The task.
     pub async fn run(self: Rc<Keeper>) {
-        loop {
+        while !self.stopping.get() {
+            self.is_stepping.set(true);
             let stepped = self.step(self.store.config().part_bytes).await;
+            self.is_stepping.set(false);
+            self.rested.notify();
             self.is_failing.set(stepped.is_err());
             self.stepped.notify();
             self.eased.notify_all();
@@ -142,6 +152,15 @@ impl Keeper {
             }
             self.retire_cold().await;
             self.eased.notify_all();
+        }
+    }
+
+    /// The task begins nothing more; resumes when nothing of it is under way. Two that write the same companion would
+    /// take each other's file away.
+    pub async fn stop(&self) {
+        self.stopping.set(true);
+        while self.is_stepping.get() {
+            self.rested.notified().await;
         }
     }
 

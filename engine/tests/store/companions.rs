@@ -4,6 +4,7 @@ use super::support::*;
 use engine::Config;
 use reactor::{File, OpenOptions, fs};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Enough for ten segments and some parts of the last one. Nothing stays hot.
 async fn filled(root: &Path) -> (Config, Sent) {
@@ -69,6 +70,26 @@ fn a_closed_store_has_one_index_per_full_segment_and_parts_for_the_last() {
         assert!((sealed + 1..=sealed + 2).contains(&segments.len()));
         let parts_max = config.segment_bytes / config.part_bytes + 1;
         assert!((1..=parts_max).contains(&(parts as u64)), "{names:?}");
+    });
+}
+
+#[test]
+fn a_close_while_indexes_are_being_written_leaves_nothing_to_read_again() {
+    on_both(|root| async move {
+        let (config, _) = filled(&root).await;
+        for life in 0..24 {
+            for path in companions(&root) {
+                fs::remove_file(&path).expect("just listed");
+            }
+            let broker = Broker::reopen(config.clone(), Sent::default()).await;
+            // Closed at another moment each time.
+            reactor::sleep(Duration::from_micros(life * 250)).await;
+            broker.close().await;
+            let broker = Broker::reopen(config.clone(), Sent::default()).await;
+            let read = broker.store.recovered_bytes();
+            assert_eq!(read, 0, "life {life}: the companions say everything");
+            broker.close().await;
+        }
     });
 }
 
