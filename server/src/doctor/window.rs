@@ -127,7 +127,7 @@ mod tests {
         let finding = judge_left(dir, &idle).expect("a warning");
         assert_eq!(finding.verdict, Verdict::Warn);
         assert!(
-            finding.found.starts_with("2 that no broker has, 1.0 GiB"),
+            finding.found.starts_with("2 that no broker has, 1 GiB"),
             "{finding}"
         );
         assert!(finding.found.ends_with("/dev/shm/a"), "{finding}");
