@@ -95,30 +95,23 @@ pub fn each_flavour_and_seed(count: u64, run: impl Fn(Flavour, u64) + RefUnwindS
     }
 }
 
+/// Beside the stores of a scenario on the ring: where their windows are.
+const WINDOWS: &str = "windows";
+
 pub fn on_ring<Fut>(scenario: impl Fn(PathBuf) -> Fut)
 where
     Fut: Future<Output = ()> + 'static,
 {
     let dir = tempfile::tempdir().expect("a temporary directory");
+    // Shared memory that goes with the test, whatever it does with its stores.
+    let windows = tempfile::tempdir_in("/dev/shm").expect("shared memory");
+    std::os::unix::fs::symlink(windows.path(), dir.path().join(WINDOWS)).expect("a link");
     let root = dir.path().to_path_buf();
     let config = CoreConfig {
         stall_ms: 0,
         ..CoreConfig::default()
     };
     reactor::run(config, || scenario(root)).expect("io_uring is available");
-    remove_windows(dir.path());
-}
-
-/// Takes away what killed stores under `dir` left in shared memory.
-fn remove_windows(dir: &Path) {
-    for entry in std::fs::read_dir(dir).expect("a directory") {
-        let path = entry.expect("it can be listed").path();
-        if path.is_dir() {
-            remove_windows(&path);
-        } else if path.ends_with("orbit/id") {
-            forget_window(dir.parent().expect("orbit is in the store"));
-        }
-    }
 }
 
 /// What a power cut does to the memory of a store that is not open.
@@ -149,9 +142,12 @@ pub fn small(root: &Path) -> Config {
     config.part_bytes = 16 << 10;
     config.touch_ahead_bytes = 32 << 10;
     config.window.bytes = 128 << 10;
-    if !flavour.memory_outlives_process {
-        config.window.dir = WindowDir::None;
-    }
+    let windows = root.parent().map(|dir| dir.join(WINDOWS));
+    config.window.dir = match windows.filter(|windows| windows.exists()) {
+        _ if !flavour.memory_outlives_process => WindowDir::None,
+        Some(windows) => WindowDir::At(windows),
+        None => WindowDir::Auto,
+    };
     config
 }
 
