@@ -20,6 +20,7 @@ pub mod follower;
 mod merge;
 mod names;
 mod query;
+mod retired;
 mod stretch;
 #[cfg(test)]
 mod tests;

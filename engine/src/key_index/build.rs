@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::file::{BLOCKS_AT, Encoder, Head, KeyFile, header_block};
 use super::merge::{Merge, Needs};
 use super::names::{self, Name};
+use super::retired::Retired;
 use super::stretch::{STRETCH_BYTES, Stretch};
 use super::view::{Memory, Part};
 use crate::LogOffset;
@@ -63,6 +64,7 @@ struct Run {
 pub(crate) struct Place {
     pub store: Arc<Store>,
     pub flusher: std::rc::Rc<Flusher>,
+    pub retired: std::rc::Rc<Retired<KeyFile>>,
 }
 
 impl Build {
@@ -143,12 +145,12 @@ impl Build {
     }
 
     /// Forgets everything, on disk as well.
-    pub async fn start_over(&mut self) {
+    pub(crate) async fn start_over(&mut self, place: &Place) {
         let segment = self.segment.clone();
         let next_number = self.next_number;
         let old = std::mem::replace(self, Build::new(segment));
         self.next_number = next_number;
-        remove_runs(old.runs).await;
+        remove_runs(old.runs, &place.retired).await;
     }
 
     /// Reads the next stretch below `end`, a log offset. Says whether there was one.
@@ -205,7 +207,7 @@ impl Build {
         }
         if self.runs.len() >= RUNS_MAX {
             let path = self.next_path(place.store.layout());
-            self.merge_into(path, &|| false).await?;
+            self.merge_into(place, path, &|| false).await?;
         }
         Ok(())
     }
@@ -265,11 +267,16 @@ impl Build {
             .await?;
             return Ok(true);
         }
-        self.merge_into(path, stop).await
+        self.merge_into(place, path, stop).await
     }
 
     /// Makes one file of all runs and removes them.
-    async fn merge_into(&mut self, path: PathBuf, stop: &dyn Fn() -> bool) -> io::Result<bool> {
+    async fn merge_into(
+        &mut self,
+        place: &Place,
+        path: PathBuf,
+        stop: &dyn Fn() -> bool,
+    ) -> io::Result<bool> {
         let (first, last) = match self.runs.as_slice() {
             [first, .., last] => (first.file.head, last.file.head),
             _ => return Ok(false),
@@ -320,7 +327,7 @@ impl Build {
         let file = Arc::new(writing.finish(head).await?);
         let merged = std::mem::replace(&mut self.runs, vec![Run { path, file }]);
         self.next_number += 1;
-        remove_runs(merged).await;
+        remove_runs(merged, &place.retired).await;
         Ok(true)
     }
 
@@ -395,11 +402,14 @@ impl Writing {
     }
 }
 
-async fn remove_runs(runs: Vec<Run>) {
+async fn remove_runs(runs: Vec<Run>, retired: &Retired<KeyFile>) {
+    let (paths, files): (Vec<PathBuf>, Vec<_>) =
+        runs.into_iter().map(|run| (run.path, run.file)).unzip();
+    retired.add(files);
     offload("remove key runs", move || {
-        for run in runs {
+        for path in paths {
             // A leftover is removed when the store opens.
-            drop(fs::remove_file(&run.path));
+            drop(fs::remove_file(&path));
         }
     })
     .await;

@@ -61,7 +61,11 @@ enum Turn {
 impl Follower {
     pub fn new(store: Arc<Store>, flusher: Rc<Flusher>) -> Follower {
         Follower {
-            place: Place { store, flusher },
+            place: Place {
+                store,
+                flusher,
+                retired: Rc::default(),
+            },
             wake_at: Cell::new(u64::MAX),
             asks: RefCell::default(),
             wake: Notify::new(),
@@ -138,6 +142,7 @@ impl Follower {
                 }
             }
             self.show(&mut state);
+            self.place.retired.close_idle().await;
         }
         if let Err(error) = self.finish(&mut state).await {
             tracing::warn!(%error, "the key index is not up to date; the next start reads more of the log");
@@ -283,7 +288,7 @@ impl Follower {
     async fn take(&self, state: &mut State, ask: Ask) {
         let base = ask.base;
         if base == state.live.segment().base() && ask.damaged {
-            state.live.start_over().await;
+            state.live.start_over(&self.place).await;
             self.show(state);
             return ask.done.send(());
         }
@@ -355,7 +360,9 @@ impl Follower {
         if released - state.live.read_to() <= FINISH_BYTES_MAX {
             while state.live.read_to() < released && self.follow_tail(state, released).await? {}
         }
-        state.live.spill(&self.place).await
+        state.live.spill(&self.place).await?;
+        self.place.retired.close_idle().await;
+        Ok(())
     }
 }
 

@@ -269,6 +269,28 @@ fn messages_are_found_while_the_log_grows_after_it_has_and_after_a_restart() {
     });
 }
 
+/// Files without a name that this process has open, of those under `root`.
+fn open_without_name(root: &Path) -> Vec<PathBuf> {
+    let open = std::fs::read_dir("/proc/self/fd").expect("it can be listed");
+    let targets = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let gone =
+        |path: &PathBuf| path.starts_with(root) && path.to_string_lossy().contains("(deleted)");
+    targets.filter(gone).collect()
+}
+
+#[test]
+fn runs_that_were_merged_do_not_stay_open() {
+    on_ring(|root| async move {
+        let mut broker = Broker::open(config(&root)).await;
+        send(&mut broker, &mut Log::new(), 0..700).await;
+        settled(&broker, &root).await;
+        while !open_without_name(&root).is_empty() {
+            reactor::sleep(Duration::from_millis(1)).await;
+        }
+        broker.close().await;
+    });
+}
+
 #[test]
 fn without_its_files_the_index_is_made_again_and_nothing_is_missed_meanwhile() {
     on_both(|root| async move {
