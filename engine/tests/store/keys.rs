@@ -284,9 +284,13 @@ fn runs_that_were_merged_do_not_stay_open() {
         let mut broker = Broker::open(config(&root)).await;
         send(&mut broker, &mut Log::new(), 0..700).await;
         settled(&broker, &root).await;
-        while !open_without_name(&root).is_empty() {
-            reactor::sleep(Duration::from_millis(1)).await;
-        }
+        let closed = async {
+            while !open_without_name(&root).is_empty() {
+                reactor::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let closed = reactor::timeout(Duration::from_secs(20), closed).await;
+        assert!(closed.is_ok(), "{:?}", open_without_name(&root));
         broker.close().await;
     });
 }
