@@ -205,8 +205,9 @@ fn find_next(list: &List, queue: QueueNo, at: &HotRun, max: u64) -> Option<HotRu
     })
 }
 
-/// So many records are on their way into the cache while one is looked at.
+/// So many records are on their way into the cache while one is looked at, or copied.
 const LOOKED_AHEAD: u64 = 4;
+const COPIED_AHEAD: u64 = 2;
 
 /// Picks from one run. Returns whether to go on in the next one.
 #[allow(clippy::too_many_arguments)] // one loop body, named
@@ -228,18 +229,27 @@ fn pick_hot(
     let mut used = false;
     let mut pinned = None;
     let mut prefetched = picker.next;
+    let looks_at_records = accept.looks_at_records();
+    let ahead = match (&hot.memory, looks_at_records) {
+        (_, true) => LOOKED_AHEAD,
+        (Memory::Window(_), false) => COPIED_AHEAD,
+        (Memory::Mapped(_), false) => 0,
+    };
     while picker.next < end {
         let entry = run
             .entry(picker.next)
             .expect("an entry below the queue's end is in its run");
-        if accept.looks_at_records() {
-            // Otherwise each record would be waited for, at both of its ends.
-            while prefetched < end.min(picker.next + LOOKED_AHEAD) {
-                if let Some(entry) = run.entry(prefetched) {
-                    hot.prefetch(base, u64::from(entry.position), entry.bytes);
+        // Otherwise each record would be waited for: the records of a queue lie apart.
+        while prefetched < end.min(picker.next + ahead) {
+            if let Some(entry) = run.entry(prefetched) {
+                let position = u64::from(entry.position);
+                if looks_at_records {
+                    hot.prefetch_ends(base, position, entry.bytes);
+                } else if accept.by_hash(entry.tag_hash) {
+                    hot.prefetch_whole(base, position, entry.bytes);
                 }
-                prefetched += 1;
             }
+            prefetched += 1;
         }
         let position = u64::from(entry.position);
         if base + position < hot_from {
@@ -264,7 +274,7 @@ fn pick_hot(
             (Memory::Window(_), None) => unreachable!("a window is pinned above"),
         };
         let wanted = |tag_hash| {
-            accept.by_hash(tag_hash) && (!accept.looks_at_records() || accept.by_record(record()))
+            accept.by_hash(tag_hash) && (!looks_at_records || accept.by_record(record()))
         };
         match picker.offer(entry.bytes, entry.tag_hash, true, wanted) {
             Pick::Full => break,

@@ -22,6 +22,8 @@ const GIVEN_BACK_BYTES_MIN: u64 = 8 << 20;
 const FIXED_BYTES: u64 = 96;
 /// As much of a record's end as usually holds its properties.
 const PROPERTIES_BYTES: u64 = 192;
+/// As much of a whole record as is asked for ahead.
+const WHOLE_BYTES_MAX: u64 = 2048;
 
 /// One log file of a fixed size.
 pub struct Segment {
@@ -65,16 +67,24 @@ impl Hot {
     /// Brings both ends of a record into the cache of this core: its fixed part, and its properties. A hint: where it lies may
     /// hold something else by now.
     #[inline]
-    pub fn prefetch(&self, segment_base: u64, position: u64, bytes: u32) {
-        let (first, last) = (
-            position,
-            position + u64::from(bytes).saturating_sub(PROPERTIES_BYTES),
-        );
-        for (at, len) in [(first, FIXED_BYTES), (last, PROPERTIES_BYTES)] {
-            match &self.memory {
-                Memory::Mapped(mapping) => mapping.prefetch(at as usize, len as usize),
-                Memory::Window(window) => window.prefetch(segment_base + at, len as usize),
-            }
+    pub fn prefetch_ends(&self, segment_base: u64, position: u64, bytes: u32) {
+        let last = position + u64::from(bytes).saturating_sub(PROPERTIES_BYTES);
+        self.prefetch(segment_base, position, FIXED_BYTES);
+        self.prefetch(segment_base, last, PROPERTIES_BYTES);
+    }
+
+    /// Likewise for all of a record; of a long one the beginning is enough: behind it the CPU sees by itself where this goes.
+    #[inline]
+    pub fn prefetch_whole(&self, segment_base: u64, position: u64, bytes: u32) {
+        let bytes = u64::from(bytes).min(WHOLE_BYTES_MAX);
+        self.prefetch(segment_base, position, bytes);
+    }
+
+    #[inline]
+    fn prefetch(&self, segment_base: u64, position: u64, bytes: u64) {
+        match &self.memory {
+            Memory::Mapped(mapping) => mapping.prefetch(position as usize, bytes as usize),
+            Memory::Window(window) => window.prefetch(segment_base + position, bytes as usize),
         }
     }
 }

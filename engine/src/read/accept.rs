@@ -2,7 +2,7 @@
 
 /// What a reader takes. Any closure over the tag hash is one.
 pub trait Accept {
-    /// By the tag hash in the queue index.
+    /// By the tag hash in the queue index. May be asked more than once about one message.
     fn by_hash(&mut self, tag_hash: i32) -> bool;
 
     /// Whether `by_record` is to be asked as well.
