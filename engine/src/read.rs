@@ -208,6 +208,8 @@ fn find_next(list: &List, queue: QueueNo, at: &HotRun, max: u64) -> Option<HotRu
 /// So many records are on their way into the cache while one is looked at, or copied.
 const LOOKED_AHEAD: u64 = 4;
 const COPIED_AHEAD: u64 = 2;
+/// Among so many the next ones to copy are searched.
+const SEARCHED_AHEAD: u64 = 16;
 
 /// Picks from one run. Returns whether to go on in the next one.
 #[allow(clippy::too_many_arguments)] // one loop body, named
@@ -230,23 +232,26 @@ fn pick_hot(
     let mut pinned = None;
     let mut prefetched = picker.next;
     let looks_at_records = accept.looks_at_records();
-    let ahead = match (&hot.memory, looks_at_records) {
-        (_, true) => LOOKED_AHEAD,
-        (Memory::Window(_), false) => COPIED_AHEAD,
-        (Memory::Mapped(_), false) => 0,
+    let (searched, asked_max) = match (&hot.memory, looks_at_records) {
+        (_, true) => (LOOKED_AHEAD, u64::MAX),
+        (Memory::Window(_), false) => (SEARCHED_AHEAD, COPIED_AHEAD),
+        (Memory::Mapped(_), false) => (0, 0),
     };
+    // Asked for and not yet taken.
+    let mut asked = 0;
     while picker.next < end {
         let entry = run
             .entry(picker.next)
             .expect("an entry below the queue's end is in its run");
         // Otherwise each record would be waited for: the records of a queue lie apart.
-        while prefetched < end.min(picker.next + ahead) {
+        while asked < asked_max && prefetched < end.min(picker.next + searched) {
             if let Some(entry) = run.entry(prefetched) {
                 let position = u64::from(entry.position);
                 if looks_at_records {
                     hot.prefetch_ends(base, position, entry.bytes);
                 } else if accept.by_hash(entry.tag_hash) {
                     hot.prefetch_whole(base, position, entry.bytes);
+                    asked += 1;
                 }
             }
             prefetched += 1;
@@ -281,6 +286,7 @@ fn pick_hot(
             Pick::Skip => {}
             Pick::Take => {
                 used = true;
+                asked = asked.saturating_sub(1);
                 match &hot.memory {
                     Memory::Mapped(_) => add_slice(into, source, position, entry.bytes),
                     Memory::Window(_) => copy_slice(into, source, record()),

@@ -1,26 +1,19 @@
 //! What a gather write sends: some bytes of its own, then slices of mapped or buffered memory, or of bytes copied for it.
 
-use std::cell::RefCell;
+mod copies;
+
 use std::sync::Arc;
 
 use crate::buffer::Buffer;
 use crate::mapping::Mapping;
-
-/// Vectors for copies that a core keeps, whatever the number of its connections.
-const KEPT_COPIES_MAX: usize = 32;
-/// A vector that one large answer made larger than this is not kept.
-const KEPT_COPY_BYTES_MAX: usize = 256 << 10;
-
-thread_local! {
-    static KEPT_COPIES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
+pub use copies::Copies;
 
 /// Sent in this order: `head`, then every slice. The sources are kept alive until the kernel is done with them.
 #[derive(Default)]
 pub struct Gather {
     pub head: Vec<u8>,
     /// What slices of [`Source::Copied`] point into: for memory that cannot wait until it is sent.
-    pub copied: Vec<u8>,
+    pub copied: Copies,
     pub sources: Vec<Source>,
     pub slices: Vec<Slice>,
 }
@@ -60,29 +53,15 @@ impl Gather {
         self.slices.clear();
     }
 
-    /// Where to append what is copied: a vector that was used before, if the core has one.
+    /// Where to append what is copied.
     #[inline]
     pub fn copy_space(&mut self) -> &mut Vec<u8> {
-        if self.copied.capacity() == 0
-            && let Some(kept) = KEPT_COPIES.with_borrow_mut(Vec::pop)
-        {
-            self.copied = kept;
-        }
-        &mut self.copied
+        self.copied.space()
     }
 
     /// Leaves the memory of the copies to the core's next gather.
     pub(crate) fn give_back_copies(&mut self) {
-        let mut copied = std::mem::take(&mut self.copied);
-        copied.clear();
-        if copied.capacity() == 0 || copied.capacity() > KEPT_COPY_BYTES_MAX {
-            return;
-        }
-        KEPT_COPIES.with_borrow_mut(|kept| {
-            if kept.len() < KEPT_COPIES_MAX {
-                kept.push(copied);
-            }
-        });
+        self.copied = Copies::default();
     }
 
     /// Calls `each` with the head and then with every slice's bytes, in sending order.
@@ -124,7 +103,7 @@ mod tests {
         buffer.copy_from_slice(b"01234567");
         let mut gather = Gather {
             head: b"head".to_vec(),
-            copied: b"copied".to_vec(),
+            copied: b"copied".to_vec().into(),
             sources: vec![Source::Buffer(Arc::new(buffer)), Source::Copied],
             slices: Vec::new(),
         };

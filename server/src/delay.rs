@@ -54,8 +54,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const CLOCK_GRACE: Duration = Duration::from_millis(100);
 /// What one append takes along at most.
 const BATCH_BYTES_MAX: usize = 256 << 10;
-/// Messages of a level that are read at once.
-const READ: ReadLimits = reading::stretch(32, 256 << 10);
+/// Messages of a level that are read at once. The last of them leave by themselves: few would cut deliveries in two.
+const READ: ReadLimits = reading::stretch(256, 256 << 10);
 /// Between the beginnings of two deliveries: messages that are due one after the other share one. After a quiet time there is
 /// no pause.
 const DELIVER_EVERY: Duration = Duration::from_millis(5);

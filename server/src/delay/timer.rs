@@ -74,6 +74,9 @@ pub struct Timers {
     rolled: RefCell<Rolled>,
     /// Some that were replaced lie in front of their copies.
     has_rolled: Cell<bool>,
+    /// Memory of the last look and of the last deliveries, for the next.
+    looked_at: RefCell<Vec<u8>>,
+    appender: RefCell<Option<Appender>>,
 }
 
 impl Timers {
@@ -107,6 +110,8 @@ impl Timers {
             parked: RefCell::new(parked),
             rolled: RefCell::default(),
             has_rolled: Cell::new(false),
+            looked_at: RefCell::default(),
+            appender: RefCell::default(),
         })
     }
 
@@ -212,7 +217,14 @@ impl Timers {
     }
 
     async fn look_up_to(&self, end: u64) -> Result<(), Interrupted> {
-        let mut records = Vec::new();
+        let mut records = self.looked_at.take();
+        let looked = self.look_with(&mut records, end).await;
+        self.looked_at.replace(records);
+        self.say();
+        looked
+    }
+
+    async fn look_with(&self, records: &mut Vec<u8>, end: u64) -> Result<(), Interrupted> {
         for read in 0usize.. {
             let at = self.parked.borrow().next();
             if at >= end {
@@ -221,7 +233,7 @@ impl Timers {
             if read > 0 {
                 reactor::yield_now().await;
             }
-            let next = match self.read(at, &LOOK, &mut records).await {
+            let next = match self.read(at, &LOOK, records).await {
                 Ok(At::Records(next)) => next,
                 Ok(At::End) => break,
                 Ok(At::Outside) => {
@@ -232,10 +244,9 @@ impl Timers {
                 Err(problem) => return Err(problem),
             };
             if self.parked.borrow().next() == at {
-                self.take(&records, next)?;
+                self.take(records, next)?;
             } // Else another task was faster.
         }
-        self.say();
         Ok(())
     }
 
@@ -296,9 +307,18 @@ impl Timers {
     /// All that is due now. What was moved meanwhile is looked at first: it may be withdrawn by something that is due.
     async fn deliver_in_turn(&self) -> Result<(), Interrupted> {
         self.look().await?;
-        let mut appender = Appender::promised(self.shard.shared.writer.clone());
+        let kept = self.appender.take();
+        let mut appender =
+            kept.unwrap_or_else(|| Appender::promised(self.shard.shared.writer.clone()));
+        let delivered = self.deliver_with(&mut appender).await;
+        appender.forget();
+        self.appender.replace(Some(appender));
+        delivered
+    }
+
+    async fn deliver_with(&self, appender: &mut Appender) -> Result<(), Interrupted> {
         loop {
-            if self.deliver_some(&mut appender).await? {
+            if self.deliver_some(appender).await? {
                 self.look().await?;
             } else if !self.read_ahead().await? {
                 self.parked.borrow_mut().all_due_is_done();
