@@ -398,8 +398,8 @@ impl<'a> Generator<'a> {
                 self.ends = self.mark(now_ns);
                 self.behind = self
                     .producers
-                    .as_ref()
-                    .map_or(0, |producers| producers.behind(now_ns));
+                    .as_mut()
+                    .map_or(0, |producers| producers.end(now_ns));
                 self.each_latencies(|latencies| latencies.close(now_ns));
                 self.phase_is_over(now_ns)
             }

@@ -267,8 +267,15 @@ impl Producers {
         (full < count).then_some(due_ns)
     }
 
+    /// Open loop: the window is over. Sends what is due since the last look, as far as the connections have room, and says how
+    /// many requests have not left: the server did not keep up with them.
+    pub fn end(&mut self, now_ns: u64) -> u64 {
+        self.issue_due(now_ns);
+        self.behind(now_ns)
+    }
+
     /// How many requests should have left by now and have not.
-    pub fn behind(&self, now_ns: u64) -> u64 {
+    fn behind(&self, now_ns: u64) -> u64 {
         self.schedule.as_ref().map_or(0, |schedule| {
             let due =
                 (now_ns.saturating_sub(schedule.start_ns) as f64 / schedule.interval_ns) as u64;
@@ -448,8 +455,8 @@ mod tests {
         assert_eq!(schedule.due_ns(), 1_000_001_000);
     }
 
-    #[test]
-    fn what_is_issued_leaves_at_once_even_if_every_connection_had_its_turn() {
+    /// A thousand requests a second, up to four at once on each.
+    fn two_connections() -> (TcpListener, Producers) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let broker = listener.local_addr().expect("it is bound");
         let settings = Settings {
@@ -463,8 +470,21 @@ mod tests {
             topic: "t".into(),
             queue: 0,
         };
-        let mut producers =
-            Producers::connect(broker, &[lane], 1, 0, settings).expect("it listens");
+        let producers = Producers::connect(broker, &[lane], 1, 0, settings).expect("it listens");
+        (listener, producers)
+    }
+
+    #[test]
+    fn only_what_finds_no_room_is_behind_at_the_end() {
+        let (_listener, mut producers) = two_connections();
+        producers.issue_due(1_000_000);
+        assert_eq!(producers.end(5_000_000), 0, "there is room for six");
+        assert_eq!(producers.end(20_000_000), 12, "and for two more");
+    }
+
+    #[test]
+    fn what_is_issued_leaves_at_once_even_if_every_connection_had_its_turn() {
+        let (listener, mut producers) = two_connections();
         assert_eq!(producers.issue_due(1_000_000), Some(2_000_000));
         for _ in 0..2 {
             let (mut stream, _) = listener.accept().expect("two have connected");
