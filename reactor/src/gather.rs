@@ -103,10 +103,10 @@ mod tests {
         buffer.copy_from_slice(b"01234567");
         let mut gather = Gather {
             head: b"head".to_vec(),
-            copied: b"copied".to_vec().into(),
             sources: vec![Source::Buffer(Arc::new(buffer)), Source::Copied],
-            slices: Vec::new(),
+            ..Gather::default()
         };
+        gather.copy_space().extend_from_slice(b"copied");
         for (source, offset, len) in [(0, 4, 3), (1, 0, 2), (0, 0, 2)] {
             gather.slices.push(Slice {
                 source,

@@ -43,12 +43,6 @@ impl DerefMut for Copies {
     }
 }
 
-impl From<Vec<u8>> for Copies {
-    fn from(bytes: Vec<u8>) -> Copies {
-        Copies(bytes)
-    }
-}
-
 impl Drop for Copies {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.0);
@@ -86,14 +80,10 @@ mod tests {
         assert_eq!((second.as_ptr(), second.as_slice()), (at, [8].as_slice()));
         assert_eq!(kept(), 0);
 
-        drop(Copies::from(Vec::with_capacity(KEPT_BYTES_MAX + 1)));
+        drop(Copies(Vec::with_capacity(KEPT_BYTES_MAX + 1)));
         drop(Copies::default());
         assert_eq!(kept(), 0);
-        drop(
-            (0..=KEPT_MAX)
-                .map(|_| Copies::from(vec![0]))
-                .collect::<Vec<_>>(),
-        );
+        drop((0..=KEPT_MAX).map(|_| Copies(vec![0])).collect::<Vec<_>>());
         assert_eq!(kept(), KEPT_MAX);
     }
 }
