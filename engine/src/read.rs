@@ -1,9 +1,9 @@
 //! From a queue offset to ranges of the log: what is hot, without I/O and without a lock.
 //!
 //! A read looks up the queue's run once, then walks its entries; every record it takes becomes a slice of the
-//! segment's mapping, or is copied from the window under a pin, and neighbours become one. Where a read stops follows RocketMQ's rules for a pull: the first
-//! message is always taken, then count and bytes are bounded, tighter for what is not in memory. What lies
-//! behind the hot tail is handed back as [`Cold`] for [`Store::fetch`](crate::Store::fetch).
+//! segment's mapping, or of what the window lends, or is copied from the window under a pin; neighbours become one. Where a read
+//! stops follows RocketMQ's rules for a pull: the first message is always taken, then count and bytes are bounded, tighter for
+//! what is not in memory. What lies behind the hot tail is handed back as [`Cold`] for [`Store::fetch`](crate::Store::fetch).
 
 mod accept;
 pub mod blocks;
@@ -18,8 +18,9 @@ use crate::queue::Queue;
 use crate::segment::{Hot, Memory, Segment};
 use crate::segments::List;
 use crate::store::Store;
+use crate::window::{Loan, Pinned, Window};
 use crate::{QueueNo, QueueOffset};
-use reactor::{Gather, Slice, Source};
+use reactor::{Gather, Lent, Slice, Source};
 use std::sync::Arc;
 
 /// How much one read may return.
@@ -96,6 +97,31 @@ impl Store {
         queue: &Queue,
         offset: QueueOffset,
         limits: &ReadLimits,
+        accept: impl Accept,
+        into: &mut Gather,
+    ) -> Read {
+        self.read_as(Taking::Copy, queue, offset, limits, accept, into)
+    }
+
+    /// The same for an answer that leaves in this turn: what is in the window is lent to it, not copied. The writer waits for
+    /// what is lent, so it is sent, kept or cleared before the caller awaits anything.
+    pub fn read_to_send(
+        &self,
+        queue: &Queue,
+        offset: QueueOffset,
+        limits: &ReadLimits,
+        accept: impl Accept,
+        into: &mut Gather,
+    ) -> Read {
+        self.read_as(Taking::Loan, queue, offset, limits, accept, into)
+    }
+
+    fn read_as(
+        &self,
+        taking: Taking,
+        queue: &Queue,
+        offset: QueueOffset,
+        limits: &ReadLimits,
         mut accept: impl Accept,
         into: &mut Gather,
     ) -> Read {
@@ -124,6 +150,7 @@ impl Store {
                 break; // It was retired just now.
             };
             if !pick_hot(
+                taking,
                 &mut picker,
                 segment,
                 hot,
@@ -211,9 +238,42 @@ const COPIED_AHEAD: u64 = 2;
 /// Among so many the next ones to copy are searched.
 const SEARCHED_AHEAD: u64 = 16;
 
+/// What becomes of records in the window.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    Copy,
+    /// Copied only if this thread has lent too much already.
+    Loan,
+}
+
+/// What keeps the writer away from records in the window.
+enum Held<'a> {
+    Pinned(Pinned<'a>),
+    Lent(Loan),
+}
+
+impl Held<'_> {
+    fn new(window: &Arc<Window>, taking: Taking, from: u64) -> Option<Held<'_>> {
+        let loan = (taking == Taking::Loan).then(|| window.lend(from));
+        match loan.flatten() {
+            Some(loan) => Some(Held::Lent(loan)),
+            None => window.pin(from).map(Held::Pinned),
+        }
+    }
+
+    #[inline]
+    fn bytes(&self, at: u64, len: usize) -> &[u8] {
+        match self {
+            Held::Pinned(pinned) => pinned.bytes(at, len),
+            Held::Lent(loan) => loan.bytes(at, len),
+        }
+    }
+}
+
 /// Picks from one run. Returns whether to go on in the next one.
 #[allow(clippy::too_many_arguments)] // one loop body, named
 fn pick_hot(
+    taking: Taking,
     picker: &mut Picker,
     segment: &Segment,
     hot: &Arc<Hot>,
@@ -229,7 +289,7 @@ fn pick_hot(
     let base = segment.base();
     let source = into.sources.len();
     let mut used = false;
-    let mut pinned = None;
+    let mut held = None;
     let mut prefetched = picker.next;
     let looks_at_records = accept.looks_at_records();
     let (searched, asked_max) = match (&hot.memory, looks_at_records) {
@@ -261,22 +321,22 @@ fn pick_hot(
             break;
         }
         if let Memory::Window(window) = &hot.memory
-            && pinned.is_none()
+            && held.is_none()
         {
-            pinned = window.pin(base + position);
-            if pinned.is_none() {
+            held = Held::new(window, taking, base + position);
+            if held.is_none() {
                 break;
             }
         }
         // The bytes of the record, for those who look at it and those who copy it.
-        let record = || match (&hot.memory, &pinned) {
-            (_, Some(pinned)) => pinned.bytes(base + position, entry.bytes as usize),
+        let record = || match (&hot.memory, &held) {
+            (_, Some(held)) => held.bytes(base + position, entry.bytes as usize),
             (Memory::Mapped(mapping), _) => {
                 let at = usize::try_from(position).expect("a position in a segment fits usize");
                 // SAFETY: it is a record below the queue's end, which nobody changes any more.
                 unsafe { mapping.bytes(at, entry.bytes as usize) }
             }
-            (Memory::Window(_), None) => unreachable!("a window is pinned above"),
+            (Memory::Window(_), None) => unreachable!("a window is held above"),
         };
         let wanted = |tag_hash| {
             accept.by_hash(tag_hash) && (!looks_at_records || accept.by_record(record()))
@@ -287,17 +347,19 @@ fn pick_hot(
             Pick::Take => {
                 used = true;
                 asked = asked.saturating_sub(1);
-                match &hot.memory {
-                    Memory::Mapped(_) => add_slice(into, source, position, entry.bytes),
-                    Memory::Window(_) => copy_slice(into, source, record()),
+                match &held {
+                    None => add_slice(into, source, position, entry.bytes),
+                    Some(Held::Lent(_)) => add_slice(into, source, base + position, entry.bytes),
+                    Some(Held::Pinned(_)) => copy_slice(into, source, record()),
                 }
             }
         }
     }
     if used {
-        into.sources.push(match &hot.memory {
-            Memory::Mapped(mapping) => Source::Mapping(mapping.clone()),
-            Memory::Window(_) => Source::Copied,
+        into.sources.push(match (&hot.memory, held) {
+            (Memory::Mapped(mapping), _) => Source::Mapping(mapping.clone()),
+            (Memory::Window(_), Some(Held::Lent(loan))) => Source::Lent(Box::new(loan)),
+            (Memory::Window(_), _) => Source::Copied,
         });
     }
     picker.next == end
@@ -314,15 +376,7 @@ fn copy_slice(into: &mut Gather, source: usize, bytes: &[u8]) {
 /// Adds bytes of the source numbered `source`; joins them to the slice before if they follow it.
 fn add_slice(into: &mut Gather, source: usize, offset: u64, len: u32) {
     let source = u16::try_from(source).expect("a read uses few sources");
-    if let Some(last) = into.slices.last_mut()
-        && last.source == source
-        && last.offset + u64::from(last.len) == offset
-        && let Some(joined) = last.len.checked_add(len)
-    {
-        last.len = joined;
-        return;
-    }
-    into.slices.push(Slice {
+    into.push_slice(Slice {
         source,
         offset,
         len,

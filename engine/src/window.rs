@@ -19,7 +19,7 @@ mod pins;
 pub use header::{HEADER_BYTES, Header, Identity, Left};
 
 use pins::{Pin, Pins};
-use reactor::{LoopedMemory, LoopedPart};
+use reactor::{Lent, LoopedMemory, LoopedPart};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,13 @@ pub struct Pinned<'a> {
     window: &'a Window,
     from: u64,
     _pin: Pin<'a>,
+}
+
+/// The same for an answer that is handed on at once.
+pub struct Loan {
+    window: Arc<Window>,
+    from: u64,
+    loan: pins::Loan,
 }
 
 impl Window {
@@ -232,6 +239,24 @@ impl Window {
         })
     }
 
+    /// As `pin`, until the answer that the loan is put into has left. A thread gets a few at once.
+    #[inline]
+    pub fn lend(self: &Arc<Window>, from: u64) -> Option<Loan> {
+        Some(Loan {
+            loan: self.pins.lend(from)?,
+            window: self.clone(),
+            from,
+        })
+    }
+
+    /// Bytes of the log behind what somebody has pinned or borrowed.
+    #[inline]
+    fn held_bytes(&self, from: u64, at: u64, len: usize) -> &[u8] {
+        assert!(at >= from, "what lies before the pin may be gone");
+        // SAFETY: laid before the end the caller has seen, and the pin keeps the writer away.
+        unsafe { self.memory.bytes(self.place(at), len) }
+    }
+
     /// Brings bytes of the log into the cache of this core; a hint.
     #[inline]
     pub fn prefetch(&self, at: u64, len: usize) {
@@ -263,13 +288,25 @@ impl Pinned<'_> {
     /// Bytes of the log from the pin on, up to a piece at once.
     #[inline]
     pub fn bytes(&self, at: u64, len: usize) -> &[u8] {
-        assert!(at >= self.from, "what lies before the pin may be gone");
-        // SAFETY: laid before the end the caller has seen, and the pin keeps the writer away.
-        unsafe { self.window.memory.bytes(self.window.place(at), len) }
+        self.window.held_bytes(self.from, at, len)
     }
 
     pub fn piece_bytes_max(&self) -> usize {
         self.window.memory.piece_bytes_max()
+    }
+}
+
+impl Lent for Loan {
+    /// Bytes of the log, by their log offset; from the loan's on, up to a piece at once.
+    #[inline]
+    fn bytes(&self, at: u64, len: usize) -> &[u8] {
+        self.window.held_bytes(self.from, at, len)
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.window.pins.take_back(&self.loan);
     }
 }
 
@@ -308,6 +345,20 @@ mod tests {
         let room = window.make_room(start + LEN + 10_000, on_disk);
         assert!(room >= start + LEN + 10_000 && room < on_disk + LEN);
         assert!(window.pin(start + 904).is_none(), "it is gone");
+    }
+
+    #[test]
+    fn what_is_lent_stays_until_it_is_given_back() {
+        let window = Arc::new(window(3 * LEN, &[]));
+        let start = 3 * LEN;
+        window.lay(start, b"record");
+        let loan = window.lend(start).expect("it is there");
+        let wanted = start + LEN + 10_000;
+        assert_eq!(window.make_room(wanted, start + LEN / 2), start + LEN);
+        assert_eq!(loan.bytes(start, 6), b"record");
+        drop(loan);
+        assert!(window.make_room(wanted, start + LEN / 2) >= wanted);
+        assert!(window.lend(start).is_none(), "it is gone");
     }
 
     #[test]

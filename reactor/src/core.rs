@@ -17,6 +17,7 @@ mod stall;
 
 use bulk::Bulk;
 pub use bulk::bulk_turn;
+pub(crate) use bulk::bulk_turn_after;
 use stall::StallWatch;
 pub use stall::stalls;
 

@@ -48,7 +48,7 @@ pub use driver::sim;
 pub use file::{File, LoopedPart, OpenOptions, is_of_medium};
 pub use frames::{FeedError, Frames};
 pub use fs::LockFile;
-pub use gather::{Copies, Gather, Slice, Source};
+pub use gather::{Copies, Gather, Lent, Slice, Source};
 pub use launch::{CoreConfig, CoreHandle, Panicked, StartError, Unsupported, launch, probe, run};
 pub use limits::{boot_id, is_in_container, raise_open_files};
 pub use looped_memory::LoopedMemory;

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::core::{bulk_turn, spawn};
+use crate::core::{bulk_turn_after, spawn};
 use crate::gather::Gather;
 use crate::notify::Notify;
 use crate::socket::Socket;
@@ -49,6 +49,8 @@ struct State {
     queued_bytes: Cell<usize>,
     /// The same of all outboxes that share it.
     queued_in_all: Rc<Cell<usize>>,
+    /// The sending task has something that it is not done with.
+    busy: Cell<bool>,
     /// Something was committed, or the outbox is to close.
     work: Notify,
     /// Fewer bytes are queued than before, or the outbox closed.
@@ -79,6 +81,7 @@ impl Outbox {
             together: RefCell::default(),
             queued_bytes: Cell::new(0),
             queued_in_all,
+            busy: Cell::new(false),
             work: Notify::new(),
             drained: Notify::new(),
             closing: Cell::new(false),
@@ -102,11 +105,15 @@ impl Outbox {
         state.queued(open.len() - before);
     }
 
-    /// Appends a gather write after everything appended so far. Ignored once closed.
+    /// Appends a gather write after everything appended so far. Ignored once closed. What is lent in it is handed to the kernel
+    /// in the turn of the commit, which therefore is this turn, or copied.
     pub fn push_gather(&self, mut gather: Gather) {
         let state = &self.0.state;
         if state.takes_no_more() {
             return;
+        }
+        if state.busy.get() {
+            gather.keep();
         }
         state.queued(gather.len());
         let mut open = state.open.borrow_mut();
@@ -173,6 +180,12 @@ impl State {
             Some(gather) => gather.len(),
             None => self.open.borrow().len(),
         }
+    }
+
+    /// What is queued, and what comes to it, waits for a peer or for a later turn.
+    fn begin_waiting(&self) {
+        self.busy.set(true);
+        self.queue.borrow_mut().iter_mut().for_each(Gather::keep);
     }
 
     fn next(&self) -> Option<Item> {
@@ -257,15 +270,17 @@ async fn send_all(state: Rc<State>) {
     while !state.closed.get() {
         let bytes = state.next_bytes();
         if bytes > SHORT_BYTES_MAX {
-            bulk_turn(bytes).await;
+            bulk_turn_after(bytes, || state.begin_waiting()).await;
         }
         let Some(item) = state.next() else {
             if state.closing.get() {
                 break;
             }
+            state.busy.set(false);
             state.work.notified().await;
             continue;
         };
+        state.begin_waiting();
         let (bytes, outcome) = match item {
             Item::Bytes(bytes) => {
                 let (outcome, bytes) = state.socket.send(bytes).await;
@@ -274,8 +289,8 @@ async fn send_all(state: Rc<State>) {
                 (sent, outcome)
             }
             Item::Gathers(gathers) => {
-                let (outcome, gathers) = state.socket.send_gathers(gathers).await;
                 let sent = gathers.iter().map(Gather::len).sum();
+                let (outcome, gathers) = state.socket.send_gathers(gathers).await;
                 state.keep_gathers(gathers);
                 (sent, outcome)
             }

@@ -93,7 +93,8 @@ impl Socket {
         }
     }
 
-    /// Sends one gather behind the other, of each the head and all slices in order, nothing copied. Otherwise like `send`.
+    /// Sends one gather behind the other, of each the head and all slices in order, nothing copied but what is lent and does not
+    /// leave at once. Gives them back empty. Otherwise like `send`.
     pub async fn send_gathers(&self, gathers: Vec<Gather>) -> (io::Result<()>, Vec<Gather>) {
         match &self.0 {
             SocketBody::Ring(socket) => socket.send_gathers(gathers).await,

@@ -328,8 +328,16 @@ pub async fn read_all(store: &Arc<Store>, queue: &Queue, offset: u64) -> Vec<Mes
     loop {
         let mut gather = Gather::default();
         let limits = ReadLimits::default();
+        let mut to_send = Gather::default();
+        let lent = store.read_to_send(queue, offset, &limits, |_| true, &mut to_send);
+        to_send.keep();
         match read(store, queue, offset, &limits, |_| true, &mut gather).await {
             Read::Found(found) => {
+                if let Read::Found(lent) = lent {
+                    // The queue may have grown since.
+                    assert!(bytes_of(&gather).starts_with(&bytes_of(&to_send)));
+                    assert_eq!(parse(&to_send).len() as u32, lent.messages);
+                }
                 let read = parse(&gather);
                 assert_eq!(read.len() as u32, found.messages);
                 assert_eq!(gather.len() as u64, found.bytes);

@@ -1,8 +1,8 @@
 //! What a killed process left in its window, and when it counts.
 
 use super::support::*;
-use engine::{Config, FlusherKind};
-use reactor::LoopedMemory;
+use engine::{Config, FlusherKind, QueueOffset, ReadLimits};
+use reactor::{Gather, LoopedMemory};
 use std::path::{Path, PathBuf};
 
 /// Words of the window's header.
@@ -127,6 +127,52 @@ fn a_log_longer_than_the_window_goes_through_it_many_times() {
         broker.check().await;
         let sent = broker.kill();
         let broker = Broker::reopen(config, sent).await;
+        broker.check().await;
+        broker.close().await;
+    });
+}
+
+#[test]
+fn what_is_lent_holds_the_writer_back_and_the_log_goes_on_when_it_is_given_back() {
+    on_ring(|root| async move {
+        let config = Config {
+            flusher: FlusherKind::Direct,
+            ..small(&root)
+        };
+        let window_bytes = config.window.bytes;
+        let mut broker = Broker::open(config).await;
+        broker
+            .send(&[("t", 0, 700, None), ("t", 0, 900, None)])
+            .await;
+        let (store, limits) = (broker.store.clone(), ReadLimits::default());
+        let queue = store.find_queue("t", 0).expect("sent to");
+        let (first, mut lent) = (QueueOffset(0), Gather::default());
+        found(store.read_to_send(&queue, first, &limits, |_| true, &mut lent));
+        assert!(lent.is_lent());
+        let mut before = Vec::new();
+        lent.copy_slices_to(&mut before);
+        let sending = reactor::spawn("send", async move {
+            for _ in 0..40 {
+                broker.send(&[("u", 0, 10_000, None)]).await;
+            }
+            broker
+        });
+        while store.flushed().0 + 12_000 < window_bytes {
+            reactor::yield_now().await;
+        }
+        for _ in 0..1000 {
+            reactor::yield_now().await;
+        }
+        assert!(
+            store.written().0 <= window_bytes,
+            "the rest would lie over it"
+        );
+        let mut after = Vec::new();
+        lent.copy_slices_to(&mut after);
+        assert!(after == before);
+        lent.keep();
+        let broker = sending.await.expect("nobody ends it");
+        assert!(store.written().0 > 2 * window_bytes);
         broker.check().await;
         broker.close().await;
     });

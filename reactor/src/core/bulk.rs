@@ -78,6 +78,11 @@ impl Bulk {
 
 /// Waits for a turn of the core that has time for so many bytes of bulk work. On a simulated core there is always time.
 pub async fn bulk_turn(bytes: usize) {
+    bulk_turn_after(bytes, || {}).await;
+}
+
+/// The same; if it has to wait, it calls `before_waiting` first.
+pub(crate) async fn bulk_turn_after(bytes: usize, before_waiting: impl FnOnce()) {
     let asked = with_current(|core| match core {
         Some(core) if matches!(core.driver, Driver::Ring(_)) => core.bulk.ask(bytes),
         _ => None,
@@ -85,6 +90,7 @@ pub async fn bulk_turn(bytes: usize) {
     let Some(pass) = asked else {
         return;
     };
+    before_waiting();
     poll_fn(|context| {
         if pass.granted.get() {
             return Poll::Ready(());

@@ -8,6 +8,8 @@ use crate::shard::Connection;
 const COPIED_RANGE_BYTES_MAX: usize = 2048;
 /// Larger answers are never copied.
 const COPIED_BYTES_MAX: usize = 64 << 10;
+/// What is lent is copied up to this length: a few messages, which leave together with others.
+const LENT_COPIED_BYTES_MAX: usize = 8 << 10;
 /// Nothing is copied for a peer that does not take what is queued for it: ranges of the log cost no memory.
 const COPIED_QUEUED_BYTES_MAX: usize = 1 << 20;
 
@@ -16,10 +18,11 @@ pub fn send(connection: &Connection, head: impl FnOnce(&mut Vec<u8>), gather: &m
     debug_assert!(gather.head.is_empty(), "ranges only");
     let bytes = gather.len();
     let outbox = connection.outbox();
-    if bytes <= COPIED_BYTES_MAX
-        && bytes <= COPIED_RANGE_BYTES_MAX * gather.slices.len()
-        && outbox.queued_bytes() < COPIED_QUEUED_BYTES_MAX
-    {
+    let copied_bytes_max = match gather.is_lent() {
+        true => LENT_COPIED_BYTES_MAX,
+        false => COPIED_BYTES_MAX.min(COPIED_RANGE_BYTES_MAX * gather.slices.len()),
+    };
+    if bytes <= copied_bytes_max && outbox.queued_bytes() < COPIED_QUEUED_BYTES_MAX {
         outbox.with(|queued| {
             head(queued);
             gather.for_each_slice(|range| queued.extend_from_slice(range));

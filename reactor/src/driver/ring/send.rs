@@ -1,5 +1,6 @@
 //! Sending: bytes of one vector, or gathers of many slices. The kernel is asked to send all of it and to wait inside
-//! the ring while the peer's window is full; what it leaves over is sent by the next entry.
+//! the ring while the peer's window is full; what it leaves over is sent by the next entry. With lent memory it is asked not to
+//! wait: then the entry is over when it was submitted, and what is left over is copied.
 
 use std::io;
 use std::ptr;
@@ -14,6 +15,7 @@ use super::{Ring, io_result};
 use crate::gather::Gather;
 
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+const AT_ONCE_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 
 /// The kernel's bound on the slices of one call (IOV_MAX).
 const SLICES_PER_CALL_MAX: usize = 1024;
@@ -66,6 +68,27 @@ impl GatherSend {
         Some(ptr::from_ref(message))
     }
 
+    /// A copy of what is still to be sent.
+    fn copy_rest(&self) -> Vec<u8> {
+        let rest = &self.rest[self.done..];
+        let mut copy = Vec::with_capacity(rest.iter().map(|slice| slice.iov_len).sum());
+        for slice in rest {
+            // SAFETY: `load` and `advance` left it inside memory that `gathers` keeps, unchanged.
+            copy.extend_from_slice(unsafe {
+                std::slice::from_raw_parts(slice.iov_base.cast::<u8>(), slice.iov_len)
+            });
+        }
+        copy
+    }
+
+    /// Empties the gathers and hands them out.
+    fn unload(&mut self) -> Vec<Gather> {
+        self.rest.clear();
+        self.done = 0;
+        self.gathers.iter_mut().for_each(Gather::clear);
+        std::mem::take(&mut self.gathers)
+    }
+
     fn advance(&mut self, mut sent: usize) {
         while sent > 0 {
             let slice = &mut self.rest[self.done];
@@ -114,12 +137,15 @@ pub(super) async fn send_gathers(
     gathers: Vec<Gather>,
 ) -> (io::Result<()>, Vec<Gather>) {
     let mut state = ring.gather_spares.borrow_mut().pop().unwrap_or_default();
+    let lent = gathers.iter().any(Gather::is_lent);
+    let send_flags = if lent { AT_ONCE_FLAGS } else { SEND_FLAGS };
     state.load(gathers);
     let mut outcome = Ok(());
+    let mut rest = Vec::new();
     while let Some(message) = state.next_message() {
         let (number, flags) = handle.target(ring);
         let entry = opcode::SendMsg::new(Fd(number), message)
-            .flags(SEND_FLAGS as u32)
+            .flags(send_flags as u32)
             .build()
             .flags(flags);
         let (result, keep) = ring
@@ -131,16 +157,26 @@ pub(super) async fn send_gathers(
         state = returned;
         match progress(result) {
             Ok(count) => state.advance(count),
+            Err(error) if lent && error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 outcome = Err(error);
                 break;
             }
         }
+        if lent {
+            rest = state.copy_rest();
+            break;
+        }
     }
-    let gathers = std::mem::take(&mut state.gathers);
-    let mut spares = ring.gather_spares.borrow_mut();
-    if spares.len() < SPARES_MAX {
-        spares.push(state);
+    let gathers = state.unload();
+    {
+        let mut spares = ring.gather_spares.borrow_mut();
+        if spares.len() < SPARES_MAX {
+            spares.push(state);
+        }
+    }
+    if !rest.is_empty() {
+        (outcome, _) = send_all(ring, handle, rest).await;
     }
     (outcome, gathers)
 }

@@ -47,7 +47,7 @@ pub fn look_again(shard: &Rc<Shard>, connection: &Rc<Connection>, mut pull: Pull
     gather.clear();
     let from = QueueOffset(pull.looked_until);
     let store = &shard.shared.store;
-    match store.read(
+    match store.read_to_send(
         &pull.queue,
         from,
         &limits,
@@ -59,7 +59,11 @@ pub fn look_again(shard: &Rc<Shard>, connection: &Rc<Connection>, mut pull: Pull
             cold::start(shard, connection, pull, place);
             Outcome::Done
         }
-        read => conclude(shard, connection, pull, read, &mut gather),
+        read => {
+            let outcome = conclude(shard, connection, pull, read, &mut gather);
+            debug_assert!(!gather.is_lent(), "what was found has left with the answer");
+            outcome
+        }
     }
 }
 

@@ -101,10 +101,14 @@ impl Socket {
         (self.send_all(&bytes).await, bytes)
     }
 
-    pub(crate) async fn send_gathers(&self, gathers: Vec<Gather>) -> (io::Result<()>, Vec<Gather>) {
+    pub(crate) async fn send_gathers(
+        &self,
+        mut gathers: Vec<Gather>,
+    ) -> (io::Result<()>, Vec<Gather>) {
         let mut bytes = Vec::new();
-        for gather in &gathers {
+        for gather in &mut gathers {
             gather.for_each_slice(|slice| bytes.extend_from_slice(slice));
+            gather.clear();
         }
         (self.send_all(&bytes).await, gathers)
     }
