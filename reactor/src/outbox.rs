@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::io;
 use std::rc::Rc;
 
 use crate::core::{bulk_turn_after, spawn};
@@ -49,8 +50,8 @@ struct State {
     queued_bytes: Cell<usize>,
     /// The same of all outboxes that share it.
     queued_in_all: Rc<Cell<usize>>,
-    /// The sending task has something that it is not done with.
-    busy: Cell<bool>,
+    /// What is queued may stay there for long: the sending task waits for the peer, or for a later turn.
+    waiting: Cell<bool>,
     /// Something was committed, or the outbox is to close.
     work: Notify,
     /// Fewer bytes are queued than before, or the outbox closed.
@@ -81,7 +82,7 @@ impl Outbox {
             together: RefCell::default(),
             queued_bytes: Cell::new(0),
             queued_in_all,
-            busy: Cell::new(false),
+            waiting: Cell::new(false),
             work: Notify::new(),
             drained: Notify::new(),
             closing: Cell::new(false),
@@ -106,13 +107,13 @@ impl Outbox {
     }
 
     /// Appends a gather write after everything appended so far. Ignored once closed. What is lent in it is handed to the kernel
-    /// in the turn of the commit, which therefore is this turn, or copied.
+    /// in the turn of the commit, which therefore is this turn, or in the next; or it is copied.
     pub fn push_gather(&self, mut gather: Gather) {
         let state = &self.0.state;
         if state.takes_no_more() {
             return;
         }
-        if state.busy.get() {
+        if state.waiting.get() {
             gather.keep();
         }
         state.queued(gather.len());
@@ -182,9 +183,9 @@ impl State {
         }
     }
 
-    /// What is queued, and what comes to it, waits for a peer or for a later turn.
+    /// Nothing that is queued, or comes to it, is lent while the sending task waits.
     fn begin_waiting(&self) {
-        self.busy.set(true);
+        self.waiting.set(true);
         self.queue.borrow_mut().iter_mut().for_each(Gather::keep);
     }
 
@@ -272,29 +273,15 @@ async fn send_all(state: Rc<State>) {
         if bytes > SHORT_BYTES_MAX {
             bulk_turn_after(bytes, || state.begin_waiting()).await;
         }
+        state.waiting.set(false);
         let Some(item) = state.next() else {
             if state.closing.get() {
                 break;
             }
-            state.busy.set(false);
             state.work.notified().await;
             continue;
         };
-        state.begin_waiting();
-        let (bytes, outcome) = match item {
-            Item::Bytes(bytes) => {
-                let (outcome, bytes) = state.socket.send(bytes).await;
-                let sent = bytes.len();
-                state.keep_vector(bytes);
-                (sent, outcome)
-            }
-            Item::Gathers(gathers) => {
-                let sent = gathers.iter().map(Gather::len).sum();
-                let (outcome, gathers) = state.socket.send_gathers(gathers).await;
-                state.keep_gathers(gathers);
-                (sent, outcome)
-            }
-        };
+        let (bytes, outcome) = send(&state, item).await;
         if state.closed.get() {
             break; // the count was reset while this was being sent
         }
@@ -307,4 +294,36 @@ async fn send_all(state: Rc<State>) {
         }
     }
     state.close();
+}
+
+/// How many bytes it sends, all of them or in vain.
+async fn send(state: &State, item: Item) -> (usize, io::Result<()>) {
+    match item {
+        Item::Bytes(bytes) => {
+            let sent = bytes.len();
+            (sent, send_bytes(state, bytes).await)
+        }
+        Item::Gathers(gathers) => {
+            let sent = gathers.iter().map(Gather::len).sum();
+            let (outcome, gathers) = if gathers.iter().any(Gather::is_lent) {
+                state.socket.send_at_once(gathers).await
+            } else {
+                state.begin_waiting();
+                let (outcome, gathers) = state.socket.send_gathers(gathers).await;
+                (outcome.map(|()| Vec::new()), gathers)
+            };
+            state.keep_gathers(gathers);
+            match outcome {
+                Ok(rest) if !rest.is_empty() => (sent, send_bytes(state, rest).await),
+                outcome => (sent, outcome.map(drop)),
+            }
+        }
+    }
+}
+
+async fn send_bytes(state: &State, bytes: Vec<u8>) -> io::Result<()> {
+    state.begin_waiting();
+    let (outcome, bytes) = state.socket.send(bytes).await;
+    state.keep_vector(bytes);
+    outcome
 }

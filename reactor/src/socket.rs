@@ -93,12 +93,21 @@ impl Socket {
         }
     }
 
-    /// Sends one gather behind the other, of each the head and all slices in order, nothing copied but what is lent and does not
-    /// leave at once. Gives them back empty. Otherwise like `send`.
+    /// Sends one gather behind the other, of each the head and all slices in order, nothing copied. Gives them back empty. Otherwise
+    /// like `send`.
     pub async fn send_gathers(&self, gathers: Vec<Gather>) -> (io::Result<()>, Vec<Gather>) {
         match &self.0 {
             SocketBody::Ring(socket) => socket.send_gathers(gathers).await,
             SocketBody::Sim(socket) => socket.send_gathers(gathers).await,
+        }
+    }
+
+    /// The same as far as the peer's window allows now; the rest is returned as a copy, to be sent next. Resumes in the next turn,
+    /// whatever the peer does.
+    pub async fn send_at_once(&self, gathers: Vec<Gather>) -> (io::Result<Vec<u8>>, Vec<Gather>) {
+        match &self.0 {
+            SocketBody::Ring(socket) => socket.send_at_once(gathers).await,
+            SocketBody::Sim(socket) => socket.send_at_once(gathers).await,
         }
     }
 

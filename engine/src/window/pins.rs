@@ -3,7 +3,7 @@
 //! A reader takes a slot, stores the log offset it starts at, and only then looks at the floor; the writer raises
 //! the floor and only then looks at the slots. All four accesses are sequentially consistent, so at least one of
 //! the two sees the other: the reader gives up, or the writer stays away. A pin is held while bytes are copied,
-//! never across an await; a loan until an answer was handed to the kernel, in the same turn of its core.
+//! never across an await; a loan until an answer was handed to the kernel, in the same turn of its core or the next.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 /// More than there are threads that read: 64 shards, the writer, and helpers of each.
 pub const SLOTS: usize = 192;
 /// Of loans each thread has so many to itself; more threads than 64 share them.
-const LOANS_PER_THREAD: usize = 8;
+const LOANS_PER_THREAD: usize = 16;
 #[cfg(not(loom))]
 const LOANS_MAX: usize = LOANS_PER_THREAD * 64;
 /// A model looks at every slot in every order.

@@ -1,6 +1,6 @@
 //! Sending: bytes of one vector, or gathers of many slices. The kernel is asked to send all of it and to wait inside
-//! the ring while the peer's window is full; what it leaves over is sent by the next entry. With lent memory it is asked not to
-//! wait: then the entry is over when it was submitted, and what is left over is copied.
+//! the ring while the peer's window is full; what it leaves over is sent by the next entry. Asked not to wait, it is done when the
+//! entry was submitted, and what it leaves over is copied.
 
 use std::io;
 use std::ptr;
@@ -81,14 +81,6 @@ impl GatherSend {
         copy
     }
 
-    /// Empties the gathers and hands them out.
-    fn unload(&mut self) -> Vec<Gather> {
-        self.rest.clear();
-        self.done = 0;
-        self.gathers.iter_mut().for_each(Gather::clear);
-        std::mem::take(&mut self.gathers)
-    }
-
     fn advance(&mut self, mut sent: usize) {
         while sent > 0 {
             let slice = &mut self.rest[self.done];
@@ -137,48 +129,76 @@ pub(super) async fn send_gathers(
     gathers: Vec<Gather>,
 ) -> (io::Result<()>, Vec<Gather>) {
     let mut state = ring.gather_spares.borrow_mut().pop().unwrap_or_default();
-    let lent = gathers.iter().any(Gather::is_lent);
-    let send_flags = if lent { AT_ONCE_FLAGS } else { SEND_FLAGS };
     state.load(gathers);
     let mut outcome = Ok(());
-    let mut rest = Vec::new();
     while let Some(message) = state.next_message() {
-        let (number, flags) = handle.target(ring);
-        let entry = opcode::SendMsg::new(Fd(number), message)
-            .flags(send_flags as u32)
-            .build()
-            .flags(flags);
-        let (result, keep) = ring
-            .start(Keep::Gathers(handle.clone(), state), entry)
-            .await;
-        let Keep::Gathers(_, returned) = keep else {
-            unreachable!("a send of gathers gives its state back");
-        };
-        state = returned;
+        let result;
+        (result, state) = send_message(ring, handle, state, message, SEND_FLAGS).await;
         match progress(result) {
             Ok(count) => state.advance(count),
-            Err(error) if lent && error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 outcome = Err(error);
                 break;
             }
         }
-        if lent {
-            rest = state.copy_rest();
-            break;
-        }
     }
-    let gathers = state.unload();
-    {
-        let mut spares = ring.gather_spares.borrow_mut();
-        if spares.len() < SPARES_MAX {
-            spares.push(state);
-        }
+    (outcome, put_away(ring, state))
+}
+
+pub(super) async fn send_at_once(
+    ring: &Rc<Ring>,
+    handle: &Rc<Handle>,
+    gathers: Vec<Gather>,
+) -> (io::Result<Vec<u8>>, Vec<Gather>) {
+    let mut state = ring.gather_spares.borrow_mut().pop().unwrap_or_default();
+    state.load(gathers);
+    let mut outcome = Ok(Vec::new());
+    if let Some(message) = state.next_message() {
+        let result;
+        (result, state) = send_message(ring, handle, state, message, AT_ONCE_FLAGS).await;
+        outcome = match progress(result) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            sent => {
+                state.advance(sent.unwrap_or(0));
+                Ok(state.copy_rest())
+            }
+        };
     }
-    if !rest.is_empty() {
-        (outcome, _) = send_all(ring, handle, rest).await;
+    (outcome, put_away(ring, state))
+}
+
+/// `message` is in `state`.
+async fn send_message(
+    ring: &Rc<Ring>,
+    handle: &Rc<Handle>,
+    state: Box<GatherSend>,
+    message: *const libc::msghdr,
+    send_flags: i32,
+) -> (i32, Box<GatherSend>) {
+    let (number, flags) = handle.target(ring);
+    let entry = opcode::SendMsg::new(Fd(number), message)
+        .flags(send_flags as u32)
+        .build()
+        .flags(flags);
+    let (result, keep) = ring
+        .start(Keep::Gathers(handle.clone(), state), entry)
+        .await;
+    let Keep::Gathers(_, state) = keep else {
+        unreachable!("a send of gathers gives its state back");
+    };
+    (result, state)
+}
+
+/// Empties what was sent, for the next answers.
+fn put_away(ring: &Ring, mut state: Box<GatherSend>) -> Vec<Gather> {
+    let mut gathers = std::mem::take(&mut state.gathers);
+    gathers.iter_mut().for_each(Gather::clear);
+    state.rest.clear();
+    let mut spares = ring.gather_spares.borrow_mut();
+    if spares.len() < SPARES_MAX {
+        spares.push(state);
     }
-    (outcome, gathers)
+    gathers
 }
 
 /// A send that was interrupted, or that moved nothing without saying why, is simply repeated or refused.

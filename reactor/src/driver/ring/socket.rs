@@ -151,6 +151,13 @@ impl Socket {
         send::send_gathers(&self.ring, &self.handle, gathers).await
     }
 
+    pub(crate) async fn send_at_once(
+        &self,
+        gathers: Vec<Gather>,
+    ) -> (io::Result<Vec<u8>>, Vec<Gather>) {
+        send::send_at_once(&self.ring, &self.handle, gathers).await
+    }
+
     pub(crate) fn shutdown(&self) {
         self.handle.shutdown();
     }

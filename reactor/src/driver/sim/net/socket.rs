@@ -101,16 +101,18 @@ impl Socket {
         (self.send_all(&bytes).await, bytes)
     }
 
-    pub(crate) async fn send_gathers(
-        &self,
-        mut gathers: Vec<Gather>,
-    ) -> (io::Result<()>, Vec<Gather>) {
-        let mut bytes = Vec::new();
-        for gather in &mut gathers {
-            gather.for_each_slice(|slice| bytes.extend_from_slice(slice));
-            gather.clear();
-        }
+    pub(crate) async fn send_gathers(&self, gathers: Vec<Gather>) -> (io::Result<()>, Vec<Gather>) {
+        let (bytes, gathers) = copied(gathers);
         (self.send_all(&bytes).await, gathers)
+    }
+
+    /// As on a connection whose peer takes nothing at once.
+    pub(crate) async fn send_at_once(
+        &self,
+        gathers: Vec<Gather>,
+    ) -> (io::Result<Vec<u8>>, Vec<Gather>) {
+        let (bytes, gathers) = copied(gathers);
+        (Ok(bytes), gathers)
     }
 
     async fn send_all(&self, bytes: &[u8]) -> io::Result<()> {
@@ -140,6 +142,16 @@ impl Socket {
     pub(crate) fn detach(self) -> DetachedSocket {
         DetachedSocket(self)
     }
+}
+
+/// Their bytes, and the gathers, empty.
+fn copied(mut gathers: Vec<Gather>) -> (Vec<u8>, Vec<Gather>) {
+    let mut bytes = Vec::new();
+    for gather in &mut gathers {
+        gather.for_each_slice(|slice| bytes.extend_from_slice(slice));
+        gather.clear();
+    }
+    (bytes, gathers)
 }
 
 impl DetachedSocket {
