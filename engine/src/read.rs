@@ -103,8 +103,8 @@ impl Store {
         self.read_as(Taking::Copy, queue, offset, limits, accept, into)
     }
 
-    /// The same for an answer that goes into its outbox now: what is in the window is lent to it, not copied. The writer waits for
-    /// what is lent, so it is sent, kept or cleared before the caller awaits anything.
+    /// The same for an answer that is queued and committed in this turn: what is in the window is lent to it, not copied. The
+    /// writer waits for what is lent, so it is queued, kept or cleared before the caller awaits anything.
     pub fn read_to_send(
         &self,
         queue: &Queue,

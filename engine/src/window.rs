@@ -10,7 +10,8 @@
 //! Bytes stay until they are durable: should a sync fail, the next process still has what the disk may have dropped.
 //!
 //! The byte of log offset `o` lies at `o mod len`. The writer lays records, the flusher writes them to the files,
-//! readers copy them out under a pin (`pins`). What was laid never changes until the floor has passed it.
+//! readers copy them out under a pin or send them while they are lent (`pins`). What was laid never changes until the
+//! floor has passed it.
 
 mod header;
 pub mod names;

@@ -106,8 +106,8 @@ impl Outbox {
         state.queued(open.len() - before);
     }
 
-    /// Appends a gather write after everything appended so far. Ignored once closed. What is lent in it is handed to the kernel
-    /// in the turn of the commit, which therefore is this turn, or in the next; or it is copied.
+    /// Appends a gather write after everything appended so far. Ignored once closed. It is committed in this turn: what is lent in
+    /// it is handed to the kernel within a few turns, or copied.
     pub fn push_gather(&self, mut gather: Gather) {
         let state = &self.0.state;
         if state.takes_no_more() {

@@ -3,7 +3,7 @@
 //! A reader takes a slot, stores the log offset it starts at, and only then looks at the floor; the writer raises
 //! the floor and only then looks at the slots. All four accesses are sequentially consistent, so at least one of
 //! the two sees the other: the reader gives up, or the writer stays away. A pin is held while bytes are copied,
-//! never across an await; a loan until an answer was handed to the kernel, in the same turn of its core or the next.
+//! never across an await; a loan until an answer was handed to the kernel, within a few turns of its core.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
