@@ -249,9 +249,9 @@ impl Writer {
         if self.store.log().release_at() != ReleaseAt::Written {
             self.publish();
         }
-        if !self.keeper.has_room_for_index() {
+        while !self.keeper.has_room_for_index() {
             self.publish();
-            self.keeper.room_for_index().await?;
+            self.keeper.more_room_for_index().await?;
         }
         // From here on nothing fails: there is one next segment.
         let next = self.ahead.next().await?;

@@ -171,19 +171,33 @@ impl Keeper {
         index_bytes(full) <= self.full_index_bytes_max()
     }
 
-    /// Resumes when they do.
-    pub async fn room_for_index(&self) -> Result<(), AppendError> {
-        while !self.has_room_for_index() {
-            if self.store.log().is_poisoned() {
-                return Err(AppendError::Poisoned);
-            }
-            if self.is_failing.get() {
-                return Err(AppendError::IndexBehind);
-            }
-            self.wake.notify();
-            self.eased.notified().await;
+    /// Resumes when something was done towards that; the caller publishes, and looks again.
+    pub async fn more_room_for_index(&self) -> Result<(), AppendError> {
+        if self.is_failing.get() {
+            return Err(AppendError::IndexBehind);
         }
-        Ok(())
+        if self.waits_for_release() {
+            let written = self.store.log().written();
+            // It has poisoned the log then.
+            let synced = self.flusher.sync_to(written).await;
+            return synced.map_err(|_| AppendError::Poisoned);
+        }
+        self.wake.notify();
+        self.eased.notified().await;
+        match self.store.log().is_poisoned() {
+            true => Err(AppendError::Poisoned),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the oldest full segment without its index is not readable to its end yet: till then there is nothing to do.
+    fn waits_for_release(&self) -> bool {
+        let list = self.store.log().segments().load();
+        let (tail, _) = list.items().split_last().expect("a log has a segment");
+        let oldest = list.containing(self.covered.borrow().segment_base);
+        oldest.is_some_and(|(_, oldest)| {
+            oldest.base() < tail.base() && self.store.log().released().0 < oldest.end()
+        })
     }
 
     fn full_index_bytes_max(&self) -> u64 {
