@@ -52,6 +52,10 @@ const FOUND: &[(&str, &[u64])] = &[
         "reclaim's work was found out by reading only, which the test took for a loss",
         &[40718, 40876],
     ),
+    (
+        "a writer asked for room for its index without end while a slow disk kept the log from readers",
+        &[70163, 96459],
+    ),
 ];
 /// Longer than any life may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(120);
