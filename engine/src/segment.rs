@@ -187,7 +187,7 @@ impl Segment {
     pub fn is_unused(self: &Arc<Segment>, hot: Option<&Arc<Hot>>) -> bool {
         let of_caller = match hot.map(|hot| &hot.memory) {
             Some(Memory::Mapped(_)) => 1,
-            // Nobody holds on to bytes of the window.
+            // What is lent of the window holds the window, no segment.
             Some(Memory::Window(_)) | None => 0,
         };
         let uncached = self.uncached.get().and_then(Option::as_ref);

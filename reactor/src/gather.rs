@@ -97,7 +97,8 @@ impl Gather {
         self.slices.dedup_by(|next, last| last.join(next));
     }
 
-    /// Adds bytes of the source numbered `slice.source`, which may be still to come; joins them to the slice before if they follow it.
+    /// Adds bytes of the source numbered `slice.source`, which may be still to come. Joins them to the slice before if they
+    /// follow it.
     pub fn push_slice(&mut self, slice: Slice) {
         if !self.slices.last_mut().is_some_and(|last| last.join(&slice)) {
             self.slices.push(slice);

@@ -173,6 +173,9 @@ impl Keeper {
 
     /// Resumes when something was done towards that; the caller publishes, and looks again.
     pub async fn more_room_for_index(&self) -> Result<(), AppendError> {
+        if self.store.log().is_poisoned() {
+            return Err(AppendError::Poisoned);
+        }
         if self.is_failing.get() {
             return Err(AppendError::IndexBehind);
         }
@@ -184,10 +187,7 @@ impl Keeper {
         }
         self.wake.notify();
         self.eased.notified().await;
-        match self.store.log().is_poisoned() {
-            true => Err(AppendError::Poisoned),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// Whether the oldest full segment without its index is not readable to its end yet: till then there is nothing to do.
