@@ -49,6 +49,8 @@ pub struct Pulled {
 pub struct Message {
     pub queue_offset: u64,
     pub log_offset: u64,
+    /// Where its body begins in the log.
+    pub body_at: u64,
     /// `None`: the body is not what anybody sent.
     pub number: Option<Number>,
 }
@@ -245,6 +247,7 @@ fn messages(mut body: &[u8]) -> io::Result<Vec<Message>> {
         messages.push(Message {
             queue_offset: view.queue_offset,
             log_offset: view.log_offset,
+            body_at: view.log_offset + (view.body.as_ptr().addr() - body.as_ptr().addr()) as u64,
             number: payload::check(view.body),
         });
         body = &body[view.bytes.len()..];

@@ -12,8 +12,6 @@ const MESSAGES: u64 = 10_000;
 /// How far around the damage others may be unreadable: what is read in one piece.
 const REACH_BYTES: u64 = 1 << 20;
 const FIRST_SEGMENT: &str = "store/commitlog/00000000000000000000";
-/// Inside a record's body, behind its fixed fields, which take up about 90 bytes.
-const INTO_BODY: u64 = 120;
 const FOUND: i32 = 0;
 
 pub fn bad_block(stage: &mut Stage, _seed: u64) -> Result<String> {
@@ -26,11 +24,9 @@ pub fn bad_block(stage: &mut Stage, _seed: u64) -> Result<String> {
 pub fn flipped_bits(stage: &mut Stage, seed: u64) -> Result<String> {
     let bit = seed % 8;
     damaged(stage, |stage, victim| {
-        // In the body, and in the length of the record behind the next.
-        let body = victim.log_offset + INTO_BODY;
-        stage
-            .disk
-            .ask(&format!("flip {FIRST_SEGMENT} {body} {bit}"))
+        // Bodies may be short, and what lies behind them has no checksum in RocketMQ's records.
+        let at = victim.body_at;
+        stage.disk.ask(&format!("flip {FIRST_SEGMENT} {at} {bit}"))
     })
 }
 
