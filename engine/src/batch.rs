@@ -4,8 +4,9 @@
 //! It is reused for ever: once its vectors have grown, nothing is allocated per message.
 
 use crate::append::AppendError;
+use crate::dispatch::dispatch;
 use crate::{Queue, QueueNo};
-use protocol::record::Placed;
+use protocol::record::{Placed, View};
 
 /// Encoded records, ready but for queue offset, log offset and store time.
 #[derive(Debug)]
@@ -113,6 +114,10 @@ impl Batch {
             self.bytes.len() <= u32::MAX as usize,
             "a batch stays under 4 GiB"
         );
+        debug_assert!(
+            is_listed_as(&self.bytes[start..], queue, tag_hash),
+            "a record is listed as recovery would list it"
+        );
         self.items.push(Item {
             token,
             queue: queue.no(),
@@ -126,4 +131,16 @@ impl Batch {
             store_time_at: placed.store_time_at as u32,
         });
     }
+}
+
+/// Whether whoever reads the log again would list this record under the same queue and tag.
+fn is_listed_as(record: &[u8], queue: &Queue, tag_hash: i32) -> bool {
+    let Ok(view) = View::parse(record) else {
+        return false;
+    };
+    dispatch(&view).is_ok_and(|to| {
+        to.is_some_and(|to| {
+            (to.topic, to.queue_id, to.tag_hash) == (queue.topic(), queue.id(), tag_hash)
+        })
+    })
 }

@@ -3,6 +3,7 @@
 #   stop_broker                    SIGTERM; fails unless the exit code is 0
 #   bench COMMAND [option ...]     orbit-bench, in a way that a signal ends it at once and not after its last second
 #   need_room NAME GB              ends the proof as skipped where the disk has less free
+#   slow_disk NAME MIB             holds what is written to the disk from now on to so many MiB/s; ends the proof as skipped where that cannot be done
 #   orbit_options [key=value ...]  OPTIONS: what orbit-bench needs to start brokers itself, with these lines of broker.conf
 # Sets BENCH (orbit-bench), ORBIT (orbit-broker), WORK and SHM (a folder on disk and one of shared memory, both removed at exit,
 # when everything that was started has been ended); raises the limits that may be raised.
@@ -19,6 +20,8 @@ STORE=$WORK/store
 # Where orbit-bench keeps the stores of brokers that it starts.
 STORES=$WORK
 PID=
+# The control group of `slow_disk`.
+GROUP=
 ulimit -n "$(ulimit -Hn)" 2> /dev/null || true
 clean_up() {
     local job
@@ -26,6 +29,11 @@ clean_up() {
     for job in $(jobs -p) $(cat "/proc/$$/task/$$/children" 2> /dev/null); do kill -9 "$job" 2> /dev/null || true; done
     if mountpoint -q "$WORK/disk" 2> /dev/null; then umount "$WORK/disk" || umount -l "$WORK/disk" || true; fi
     rm -rf "$WORK" "$SHM"
+    if [ -n "$GROUP" ]; then
+        echo "$$" > "$(dirname "$GROUP")/cgroup.procs"
+        # What was killed leaves it a moment later.
+        for _ in $(seq 50); do rmdir "$GROUP" 2> /dev/null && break; sleep 0.1; done
+    fi
 }
 trap 'code=$?; clean_up; exit $code' EXIT
 trap 'exit 129' HUP
@@ -44,6 +52,25 @@ need_room() { # need_room NAME GB
         echo "$1: skipped, it needs $2 GB of free disk and $WORK has $((free_kib / 1000000))"
         exit 0
     fi
+}
+
+slow_disk() { # slow_disk NAME MIB
+    local disk top
+    disk=$(readlink -f "/sys/dev/block/$(findmnt -no MAJ:MIN -T "$WORK")")
+    # Only whole disks can be held back.
+    if [ -e "$disk/partition" ]; then disk=$(dirname "$disk"); fi
+    for top in /sys/fs/cgroup/blkio /sys/fs/cgroup; do
+        if [ "$top" = /sys/fs/cgroup ]; then { echo +io > "$top/cgroup.subtree_control"; } 2> /dev/null || continue; fi
+        GROUP=$top/orbit-proof.$$
+        mkdir "$GROUP" 2> /dev/null || { GROUP=; continue; }
+        if { echo "$(cat "$disk/dev") $(($2 << 20))" > "$GROUP/blkio.throttle.write_bps_device" ||
+            echo "$(cat "$disk/dev") wbps=$(($2 << 20))" > "$GROUP/io.max"; } 2> /dev/null; then
+            echo "$$" > "$GROUP/cgroup.procs"
+            return
+        fi
+    done
+    echo "$1: skipped, writes to $disk cannot be held to $2 MiB/s here (control groups, root)"
+    exit 0
 }
 
 orbit_options() { # orbit_options [key=value ...]: OPTIONS

@@ -3,6 +3,7 @@
 //! Every record is checked to be the one its entry means before it is handed on. A sealed index that turns out
 //! to be damaged is rebuilt from the log, and the read tried again.
 
+use super::gather::Wanted;
 use super::{Accept, Cold, Pick, Picker, Read, find_hot, outside};
 use crate::queue::Queue;
 use crate::queue_index::Place;
@@ -62,7 +63,7 @@ impl Store {
         }
         let tail = self.written().0.saturating_sub(self.config().hot_bytes);
         let mut picker = Picker::new(&cold.limits, cold.offset);
-        let (mut wanted, mut offsets) = (Vec::new(), Vec::new());
+        let mut wanted = Vec::new();
         let mut step = STEP_ENTRIES;
         'picking: while picker.next < max && picker.may_scan() {
             let places = match self.places(queue, picker.next, step).await? {
@@ -93,18 +94,18 @@ impl Store {
                     Pick::Full => break 'picking,
                     Pick::Skip => {}
                     Pick::Take => {
-                        wanted.push(*place);
-                        offsets.push(offset);
+                        let place = *place;
+                        wanted.push(Wanted { offset, place });
                     }
                 }
             }
             step = (2 * step).min(STEP_ENTRIES_MAX);
         }
-        let gathered = self.gather(&wanted, into).await?;
+        let gathered = self.gather(queue, &wanted, into).await?;
         let mut missing = gathered.left_out;
         if let Some(number) = gathered.ends_at {
-            picker.next = offsets[number];
-            missing.extend(&wanted[number..]);
+            picker.next = wanted[number].offset;
+            missing.extend(wanted[number..].iter().map(|wanted| wanted.place));
         }
         for place in missing {
             picker.messages -= 1;

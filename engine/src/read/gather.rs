@@ -1,9 +1,12 @@
 //! From places to slices of cold records: everything that has to be read is asked for at once, and nothing is handed on
-//! that is not, byte for byte, what was stored.
+//! that is not what was stored, as far as RocketMQ's records can tell: their bodies have a checksum; topic, queue and
+//! offset have to be those they are listed under; other fields and properties only have to fit the record's length.
 
 use super::blocks::{BLOCK_BYTES, DENSE_BYTES, Extent};
 use super::prefetch::prefetch;
 use super::{add_slice, copy_slice};
+use crate::dispatch::{Dispatched, dispatch};
+use crate::queue::Queue;
 use crate::queue_index::Place;
 use crate::segments::List;
 use crate::store::Store;
@@ -22,8 +25,16 @@ const READS_MAX: usize = 32;
 /// Other places of a segment that are tried when one cannot be read.
 const ELSEWHERE_MAX: usize = 4;
 
+/// A message that is wanted: its queue offset and where its record lies.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub offset: u64,
+    pub place: Place,
+}
+
 /// What one answer's records are made of.
-struct Reading {
+struct Reading<'a> {
+    queue: &'a Queue,
     list: Arc<List>,
     known: Vec<Known>,
     /// Blocks that could not be read as a whole. What is wanted of them is read by itself.
@@ -45,25 +56,31 @@ pub(super) struct Gathered {
 type Known = (Extent, Option<usize>);
 
 impl Store {
-    /// Adds the records at `places` to `into`, in order.
-    pub(super) async fn gather(&self, places: &[Place], into: &mut Gather) -> io::Result<Gathered> {
+    /// Adds the records that are `wanted` of a queue to `into`, in order.
+    pub(super) async fn gather(
+        &self,
+        queue: &Queue,
+        wanted: &[Wanted],
+        into: &mut Gather,
+    ) -> io::Result<Gathered> {
         let mut reading = Reading {
+            queue,
             list: self.log().segments().load_full(),
             known: Vec::new(),
             broken: Vec::new(),
             copies: self.blocks().is_pinned(),
         };
-        self.read_all(&mut reading, places).await?;
+        self.read_all(&mut reading, wanted).await?;
         // Checksums are computed below.
-        let bytes: usize = places.iter().map(|place| place.bytes as usize).sum();
+        let bytes: usize = wanted.iter().map(|one| one.place.bytes as usize).sum();
         bulk_turn(bytes).await;
         let mut gathered = Gathered::default();
-        for (number, place) in places.iter().enumerate() {
-            if let Some(next) = places.get(number + 1) {
-                reading.prefetch(next);
+        for (number, Wanted { place, .. }) in wanted.iter().enumerate() {
+            if let Some(next) = wanted.get(number + 1) {
+                reading.prefetch(&next.place);
             }
             let (log_offset, bytes) = (place.log_offset.0, place.bytes);
-            match self.add(&mut reading, &places[number..], into).await {
+            match self.add(&mut reading, &wanted[number..], into).await {
                 Ok(true) => continue,
                 Ok(false) => tracing::error!(
                     log_offset,
@@ -89,12 +106,12 @@ impl Store {
     }
 
     /// Reads what is wanted of each block, side by side.
-    async fn read_all(&self, reading: &mut Reading, places: &[Place]) -> io::Result<()> {
+    async fn read_all(&self, reading: &mut Reading<'_>, wanted: &[Wanted]) -> io::Result<()> {
         let list = &reading.list;
         let (log, blocks) = (self.log(), self.blocks());
         let mut reads = Vec::new();
         let mut planned_to = 0;
-        for (number, place) in places.iter().enumerate() {
+        for (number, Wanted { place, .. }) in wanted.iter().enumerate() {
             let (at, end) = (
                 place.log_offset.0,
                 place.log_offset.0 + u64::from(place.bytes),
@@ -103,7 +120,7 @@ impl Store {
             if from >= end || reads.len() == READS_MAX {
                 continue;
             }
-            let dense = wanted_after(&places[number..], from);
+            let dense = wanted_after(&wanted[number..], from);
             let block = blocks.block_range(list, from);
             planned_to = match dense >= DENSE_BYTES {
                 true => block.end,
@@ -124,16 +141,17 @@ impl Store {
         Ok(())
     }
 
-    /// Adds the first of `places`. False: what the disk has there is something else, also when it is read again.
+    /// Adds the first of `wanted`. False: what the disk has there is something else, also when it is read again.
     async fn add(
         &self,
-        reading: &mut Reading,
-        places: &[Place],
+        reading: &mut Reading<'_>,
+        wanted: &[Wanted],
         into: &mut Gather,
     ) -> io::Result<bool> {
         let before = Mark::of(into);
-        let at = places[0].log_offset.0;
-        let end = at + u64::from(places[0].bytes);
+        let Wanted { place, .. } = wanted[0];
+        let at = place.log_offset.0;
+        let end = at + u64::from(place.bytes);
         for is_second_try in [false, true] {
             if is_second_try {
                 // What was wrong may have been the reading.
@@ -141,8 +159,8 @@ impl Store {
                 let is_apart = |extent: &Extent| extent.end() <= at || extent.from >= end;
                 reading.known.retain(|(extent, _)| is_apart(extent));
             }
-            let added = self.add_record(reading, places, into).await;
-            if added.is_ok() && reading.is_record(&places[0]) {
+            let added = self.add_record(reading, wanted, into).await;
+            if added.is_ok() && reading.is_record(&wanted[0]) {
                 return Ok(true);
             }
             before.go_back(into);
@@ -151,15 +169,16 @@ impl Store {
         Ok(false)
     }
 
-    /// Adds the first of `places`, whatever is there.
+    /// Adds the first of `wanted`, whatever is there.
     async fn add_record(
         &self,
-        reading: &mut Reading,
-        places: &[Place],
+        reading: &mut Reading<'_>,
+        wanted: &[Wanted],
         into: &mut Gather,
     ) -> io::Result<()> {
-        let (mut at, bytes) = (places[0].log_offset.0, u64::from(places[0].bytes));
-        let end = at + bytes;
+        let Wanted { place, .. } = wanted[0];
+        let mut at = place.log_offset.0;
+        let end = at + u64::from(place.bytes);
         while at < end {
             let number = match find(&reading.known, at) {
                 Some(number) => number,
@@ -167,7 +186,7 @@ impl Store {
                     let is_broken = reading.broken.iter().any(|block| block.contains(&at));
                     let dense = match is_broken {
                         true => 0,
-                        false => wanted_after(places, at),
+                        false => wanted_after(wanted, at),
                     };
                     let (log, list) = (self.log(), &reading.list);
                     let read = self.blocks().read(log, list, at, end - at, dense).await;
@@ -221,7 +240,7 @@ impl Store {
     }
 }
 
-impl Reading {
+impl Reading<'_> {
     /// Has the record's bytes brought nearer while another is being looked at.
     fn prefetch(&self, place: &Place) {
         let at = place.log_offset.0;
@@ -231,12 +250,21 @@ impl Reading {
         }
     }
 
-    /// Whether what was read for a place is the record that was stored there.
-    fn is_record(&self, place: &Place) -> bool {
+    /// Whether what was read is the record that was stored there, and belongs where it is listed.
+    fn is_record(&self, wanted: &Wanted) -> bool {
+        let Wanted { place, offset } = *wanted;
         let (at, len) = (place.log_offset.0, place.bytes as usize);
+        // Its tag is the consumer's to compare.
+        let is_listed = |to: Dispatched<'_>| {
+            let queue = (to.topic, to.queue_id);
+            queue == (self.queue.topic(), self.queue.id()) && to.queue_offset == offset
+        };
         let is_whole = |bytes: &[u8]| {
             View::parse(bytes).is_ok_and(|view| {
-                view.bytes.len() == len && view.log_offset == at && view.check_body().is_ok()
+                view.bytes.len() == len
+                    && view.log_offset == at
+                    && view.check_body().is_ok()
+                    && dispatch(&view).is_ok_and(|to| to.is_some_and(is_listed))
             })
         };
         let mut copy = Vec::new();
@@ -287,10 +315,11 @@ fn find(known: &[Known], at: u64) -> Option<usize> {
 }
 
 /// How many bytes of the block that begins at or before `at` the coming places want.
-fn wanted_after(places: &[Place], at: u64) -> u64 {
+fn wanted_after(wanted: &[Wanted], at: u64) -> u64 {
     let block_end = at + BLOCK_BYTES;
-    places
+    wanted
         .iter()
+        .map(|wanted| wanted.place)
         .take_while(|place| place.log_offset.0 < block_end)
         .map(|place| u64::from(place.bytes))
         .sum()

@@ -1,7 +1,8 @@
 //! Reads of what is no longer hot: ahead of whoever goes through the log in order, and only what was stored.
 
 use super::support::*;
-use engine::{Config, QueueOffset, Read, ReadLimits};
+use engine::{Config, LogOffset, QueueOffset, Read, ReadLimits};
+use protocol::record::{self, View};
 use reactor::sim::{Faults, World};
 use reactor::{Buffer, File, Gather, OpenOptions};
 use std::net::Ipv4Addr;
@@ -91,9 +92,19 @@ fn a_message_damaged_on_the_disk_is_left_out_and_the_rest_is_served() {
         let broker = filled(config(&root), 1_500).await;
         let sent = broker.close().await;
         let broker = Broker::reopen(config(&root), sent).await;
-        let damaged = 700;
-        let message = broker.sent.queues[&("t".to_owned(), 0)][damaged].clone();
-        flip(&root, message.log_offset + u64::from(message.bytes) / 2);
+        let sent_to = &broker.sent.queues[&("t".to_owned(), 0)];
+        let in_body = u64::from(sent_to[0].bytes) / 2;
+        let damages = [
+            (700, in_body),
+            (703, topic_at(&broker, sent_to[0].log_offset).await),
+            (706, record::QUEUE_ID_AT as u64 + 3),
+            (709, record::QUEUE_OFFSET_AT as u64 + 7),
+            (712, record::LOG_OFFSET_AT as u64 + 7),
+            (715, record::SYS_FLAG_AT as u64 + 3),
+        ];
+        for (offset, at) in damages {
+            flip(&root, sent_to[offset].log_offset + at);
+        }
         let queue = broker.store.find_queue("t", 0).expect("sent to");
         let (limits, mut offset) = (ReadLimits::default(), QueueOffset(690));
         let mut bodies = Vec::new();
@@ -120,9 +131,10 @@ fn a_message_damaged_on_the_disk_is_left_out_and_the_rest_is_served() {
                 other => panic!("{other:?}"),
             }
         }
-        let expected = (690..offset.0).filter(|offset| *offset != damaged as u64);
+        let is_whole = |offset: &u64| damages.iter().all(|damage| damage.0 as u64 != *offset);
+        let expected = (690..offset.0).filter(is_whole);
         assert_eq!(bodies, expected.collect::<Vec<_>>());
-        let at = engine::LogOffset(message.log_offset);
+        let at = LogOffset(sent_to[700].log_offset);
         let record = broker.store.record_at(at).await.expect("the disk reads");
         assert!(record.is_none(), "nobody is shown it");
         broker.close().await;
@@ -257,6 +269,14 @@ fn answers_that_nobody_takes_do_not_hold_more_than_the_cache() {
         assert!(pinned <= 6 << 20, "{pinned} bytes are held by answers");
         broker.close().await;
     });
+}
+
+/// How far behind a record's start its topic is.
+async fn topic_at(broker: &Broker, log_offset: u64) -> u64 {
+    let record = broker.store.record_at(LogOffset(log_offset)).await;
+    let record = record.expect("the disk reads").expect("a message is there");
+    let view = View::parse(&record).expect("it is whole");
+    (view.topic.as_ptr().addr() - record.as_ptr().addr()) as u64
 }
 
 /// Changes one bit of the first segment.
