@@ -27,6 +27,15 @@ impl Listener {
         Ok(Listener(body))
     }
 
+    /// Whether the address could be bound, without listening on it: who connects while a listener goes away again may be
+    /// neither accepted nor refused, and tries again only a second later.
+    pub fn check(addr: SocketAddr) -> io::Result<()> {
+        match core::sim() {
+            Some(core) => sim::Listener::bind(&core, addr).map(drop),
+            None => ring::Listener::check(addr),
+        }
+    }
+
     pub fn local_addr(&self) -> SocketAddr {
         match &self.0 {
             ListenerBody::Ring(listener) => listener.local_addr(),

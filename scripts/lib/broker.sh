@@ -55,21 +55,26 @@ need_room() { # need_room NAME GB
 }
 
 slow_disk() { # slow_disk NAME MIB
-    local disk top
-    disk=$(readlink -f "/sys/dev/block/$(findmnt -no MAJ:MIN -T "$WORK")")
+    local disk file limit top
+    disk=$(findmnt -no MAJ:MIN -T "$WORK" | tr -d ' ')
     # Only whole disks can be held back.
-    if [ -e "$disk/partition" ]; then disk=$(dirname "$disk"); fi
-    for top in /sys/fs/cgroup/blkio /sys/fs/cgroup; do
-        if [ "$top" = /sys/fs/cgroup ]; then { echo +io > "$top/cgroup.subtree_control"; } 2> /dev/null || continue; fi
+    if [ -e "/sys/dev/block/$disk/partition" ]; then disk=$(cat "/sys/dev/block/$disk/../dev"); fi
+    for top in /sys/fs/cgroup/blkio /sys/fs/cgroup/unified /sys/fs/cgroup; do
+        file=blkio.throttle.write_bps_device limit="$disk $(($2 << 20))"
+        if [ -e "$top/cgroup.controllers" ]; then
+            file=io.max limit="$disk wbps=$(($2 << 20))"
+            { echo +io > "$top/cgroup.subtree_control"; } 2> /dev/null || true
+        fi
         GROUP=$top/orbit-proof.$$
         mkdir "$GROUP" 2> /dev/null || { GROUP=; continue; }
-        if { echo "$(cat "$disk/dev") $(($2 << 20))" > "$GROUP/blkio.throttle.write_bps_device" ||
-            echo "$(cat "$disk/dev") wbps=$(($2 << 20))" > "$GROUP/io.max"; } 2> /dev/null; then
+        if [ -e "$GROUP/$file" ] && { echo "$limit" > "$GROUP/$file"; } 2> /dev/null; then
             echo "$$" > "$GROUP/cgroup.procs"
             return
         fi
+        rmdir "$GROUP"
+        GROUP=
     done
-    echo "$1: skipped, writes to $disk cannot be held to $2 MiB/s here (control groups, root)"
+    echo "$1: skipped, writes to the disk $disk cannot be held to $2 MiB/s here (control groups, root)"
     exit 0
 }
 

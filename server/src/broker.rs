@@ -407,11 +407,8 @@ fn addresses(settings: &Settings) -> impl Iterator<Item = SocketAddr> {
 
 /// A broker that cannot listen must not open (and leave) a store first.
 fn check_ports(settings: &Settings) -> Result<(), StartError> {
-    addresses(settings).try_for_each(|address| {
-        let listener = Listener::bind(address).map_err(cannot_listen(address))?;
-        listener.close();
-        Ok(())
-    })
+    addresses(settings)
+        .try_for_each(|address| Listener::check(address).map_err(cannot_listen(address)))
 }
 
 fn listen(shard: &Rc<Shard>, settings: &Settings) -> Result<Vec<Listeners>, StartError> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use io_uring::opcode;
 use io_uring::types::Fd;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use super::Ring;
 use super::op::Slot;
@@ -30,7 +31,8 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn bind(ring: &Rc<Ring>, address: SocketAddr) -> io::Result<Listener> {
-        let listener = bind_patiently(address)?;
+        // Sets SO_REUSEADDR.
+        let listener = patiently(|| TcpListener::bind(address))?;
         let local = listener.local_addr()?;
         let handle = Handle::new(ring.clone(), OwnedFd::from(listener));
         // SAFETY: the descriptor is open. Listening again changes the length of the queue.
@@ -48,6 +50,10 @@ impl Listener {
             }),
             local,
         })
+    }
+
+    pub(crate) fn check(address: SocketAddr) -> io::Result<()> {
+        patiently(|| bound(address)).map(drop)
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -142,11 +148,10 @@ impl Acceptor {
 
 /// A killed process holds its ports a little longer than it lives: the kernel takes its ring down in the background. So an
 /// address in use is tried again for a moment before it counts as somebody else's. Blocks, at a start only.
-fn bind_patiently(address: SocketAddr) -> io::Result<TcpListener> {
+fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let began = std::time::Instant::now();
     loop {
-        // Sets SO_REUSEADDR.
-        match TcpListener::bind(address) {
+        match bind() {
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < BIND_PATIENCE =>
             {
@@ -154,5 +159,37 @@ fn bind_patiently(address: SocketAddr) -> io::Result<TcpListener> {
             }
             bound => return bound,
         }
+    }
+}
+
+/// A socket that has the address and refuses everybody.
+fn bound(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // As for a listener: what the last life's connections left behind is not in the way.
+    net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_only_looks_whether_an_address_is_free_lets_nobody_in() {
+        let free = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+        let address = free.local_addr().expect("it is bound");
+        let taken = bound(address).map(drop).map_err(|error| error.kind());
+        assert_eq!(taken, Err(io::ErrorKind::AddrInUse));
+        drop(free);
+        let bound = bound(address).expect("nobody has it any more");
+        let refused = TcpStream::connect(address).map_err(|error| error.kind());
+        assert_eq!(refused.map(drop), Err(io::ErrorKind::ConnectionRefused));
+        drop(bound);
+        assert!(Listener::check(address).is_ok());
     }
 }
