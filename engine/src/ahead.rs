@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::flush::Flusher;
 use crate::layout::Layout;
 use crate::segment::{Medium, Memory, Segment, is_out_of_space};
-use crate::window::BLOCK_BYTES;
+use crate::window::{BLOCK_BYTES, is_zero};
 use protocol::record;
 use reactor::{Buffer, Mapping, Notify, fs, offload};
 use std::cell::{Cell, RefCell};
@@ -594,14 +594,6 @@ fn touch(mapping: &Mapping, base: u64, from: u64, to: u64, stale: bool) -> io::R
     } else {
         Touched::Clean
     })
-}
-
-/// Page by page, which compares fast.
-fn is_zero(bytes: &[u8]) -> bool {
-    static ZERO: [u8; 4096] = [0; 4096];
-    bytes
-        .chunks(ZERO.len())
-        .all(|page| page == &ZERO[..page.len()])
 }
 
 /// Whether a record header lies in `bytes` that claims exactly the log offset it is found at.

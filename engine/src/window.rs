@@ -41,6 +41,14 @@ pub fn block_of(offset: u64) -> u64 {
     offset / BLOCK_BYTES * BLOCK_BYTES
 }
 
+/// Block by block, which compares fast.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    static ZERO: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
+    bytes
+        .chunks(ZERO.len())
+        .all(|block| block == &ZERO[..block.len()])
+}
+
 /// Shared by all cores: one writes, any read.
 pub struct Window {
     memory: Arc<LoopedMemory>,

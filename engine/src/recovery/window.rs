@@ -7,28 +7,25 @@
 //! nobody lived to hear of it. Otherwise it is passed over and the files alone decide. The old window stays until the log has been recovered: an opening that is refused loses
 //! nothing.
 
-use super::files::{self, FoundFile};
+mod left;
+
+use super::files;
 use super::find_files;
 use super::unsynced;
 use crate::LogOffset;
-use crate::checkpoint;
 use crate::config::{Config, FlusherKind, WindowDir};
 use crate::layout::Layout;
 use crate::segment::{Medium, Segment};
 use crate::store::{OpenError, on_a_full_disk};
-use crate::window::{BLOCK_BYTES, HEADER_BYTES, Identity, Left, Window, block_of, names};
-use reactor::{Buffer, File, LoopedMemory, OpenOptions, fs, offload};
+use crate::window::{BLOCK_BYTES, HEADER_BYTES, Identity, Window, block_of, names};
+use reactor::{Buffer, LoopedMemory, fs, offload};
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Where shared memory is on Linux.
 const SHARED_MEMORY_DIR: &str = "/dev/shm";
-/// Bytes per write when a window is emptied.
-const ADOPT_BYTES: u64 = 1 << 20;
-
 /// How long a window that is in use is waited for, and how often it is tried.
 const WINDOW_PATIENCE: Duration = Duration::from_secs(2);
 const WINDOW_PAUSE: Duration = Duration::from_millis(5);
@@ -202,7 +199,7 @@ async fn adopt(
         tracing::warn!(path = %path.display(), "an old window is passed over: RocketMQ had the store since");
         return Ok(Some(memory));
     }
-    write_left(config, layout, &window, left, &files.files).await?;
+    left::write(config, layout, window, left, &files.files).await?;
     Ok(Some(memory))
 }
 
@@ -217,117 +214,6 @@ async fn find(path: &Path) -> io::Result<Option<LoopedMemory>> {
             found => return found,
         }
     }
-}
-
-async fn write_left(
-    config: &Config,
-    layout: &Layout,
-    window: &Window,
-    left: Left,
-    files: &[FoundFile],
-) -> Result<(), OpenError> {
-    let vouched = checkpoint::vouched_to(layout).map_err(OpenError::io(layout.companions()))?;
-    let mut at = first_to_write(left, vouched);
-    if at >= left.written {
-        return Ok(());
-    }
-    tracing::info!(
-        from = at,
-        to = left.written,
-        "writing what a killed process left in memory"
-    );
-    let mut ranges = Vec::new();
-    for file in files {
-        let end = file.base + config.segment_bytes;
-        if (file.base..end).contains(&at) && at < left.written {
-            let to = left.written.min(end);
-            ranges.push((file, at..to));
-            at = to;
-        }
-    }
-    if at < left.written {
-        // Its directory may not be mounted: nothing is given up by guessing.
-        let path = layout.segment(at / config.segment_bytes * config.segment_bytes);
-        return Err(OpenError::MissingSegment { path });
-    }
-    for (file, range) in &ranges {
-        fits(window, range.clone(), file)
-            .await
-            .map_err(OpenError::io(&file.path))?;
-    }
-    for (file, range) in ranges {
-        write_range(window, range, file)
-            .await
-            .map_err(OpenError::io(&file.path))?;
-    }
-    Ok(())
-}
-
-/// The first block that may not be durable and is in the window.
-fn first_to_write(left: Left, vouched: u64) -> u64 {
-    let held = left.start.next_multiple_of(BLOCK_BYTES);
-    block_of(left.on_disk).min(block_of(vouched).max(held))
-}
-
-/// Refuses a file that holds something else where the window's bytes belong: anything but those, or zeros.
-async fn fits(window: &Window, range: Range<u64>, file: &FoundFile) -> io::Result<()> {
-    let open = open_direct(&file.path)?;
-    for piece in pieces(window, range) {
-        let len = (piece.end - piece.start) as usize;
-        let whole = len.next_multiple_of(BLOCK_BYTES as usize);
-        let buffer = Buffer::with_capacity(whole);
-        let (read, found) = open.read_at(buffer, piece.start - file.base, whole).await;
-        match read {
-            Ok(read) if read == whole => {}
-            Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Err(error) => {
-                // Writing it again is what may heal it.
-                tracing::warn!(path = %file.path.display(), %error, "a part of the log that is to be written again cannot be read");
-                continue;
-            }
-        }
-        let mut laid = vec![0; len];
-        window.copy_laid(piece.start, &mut laid);
-        let differs = |(found, laid): (&u8, &u8)| *found != 0 && found != laid;
-        if let Some(at) = found.iter().zip(&laid).position(differs) {
-            let at = piece.start + at as u64;
-            return Err(io::Error::other(format!(
-                "at log offset {at} it is not what the last process left in memory: the log was changed since; to give that memory up, remove orbit/id"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The range in pieces that lie together in memory, each from the start of a block.
-fn pieces(window: &Window, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-    let step = ADOPT_BYTES.min(window.write_bytes_max());
-    let starts = range.clone().step_by(step as usize);
-    starts.map(move |from| from..range.end.min(from + step))
-}
-
-fn open_direct(path: &Path) -> io::Result<File> {
-    let options = OpenOptions {
-        read: true,
-        write: true,
-        direct: true,
-        ..OpenOptions::default()
-    };
-    File::open(path, options)
-}
-
-async fn write_range(window: &Window, range: Range<u64>, file: &FoundFile) -> io::Result<()> {
-    let open = open_direct(&file.path)?;
-    for piece in pieces(window, range) {
-        let len = (piece.end - piece.start) as usize;
-        let mut buffer = Buffer::with_capacity(len);
-        buffer.set_len(len.next_multiple_of(BLOCK_BYTES as usize));
-        window.copy_laid(piece.start, &mut buffer[..len]);
-        let (written, _) = open.write_at(buffer, piece.start - file.base).await;
-        written?;
-    }
-    // This life's window begins behind: should a later sync fail, nobody has these bytes any more.
-    open.sync_data().await
 }
 
 impl Opened {
