@@ -1,8 +1,8 @@
 //! What a killed process left in its window, and when it counts.
 
 use super::support::*;
-use engine::{Config, FlusherKind, QueueOffset, ReadLimits};
-use reactor::{Gather, LoopedMemory};
+use engine::{Config, FlusherKind, QueueOffset, ReadLimits, Store};
+use reactor::{File, Gather, LoopedMemory, OpenOptions};
 use std::path::{Path, PathBuf};
 
 /// Words of the window's header.
@@ -100,6 +100,53 @@ fn a_window_that_cannot_be_trusted_is_passed_over_and_the_files_decide() {
             broker.close().await;
         });
     }
+}
+
+/// Whoever copies another store's files over this one must not lose either of the two.
+#[test]
+fn a_log_that_was_changed_since_is_refused_and_nothing_is_written_to_it() {
+    on_sim(1, |root| async move {
+        // It is compared in several pieces, of which the last one was changed.
+        let config = |root: &Path| Config {
+            segment_bytes: 8 << 20,
+            window: engine::WindowConfig {
+                bytes: 16 << 20,
+                ..config(root).window
+            },
+            ..config(root)
+        };
+        let mut broker = Broker::open(config(&root)).await;
+        for _ in 0..60 {
+            broker.send(&[("t", 0, 60_000, None)]).await;
+        }
+        let changed_at = broker.store.written().0 - 500;
+        let sent = broker.kill();
+        let path = root.join("commitlog").join(format!("{:020}", 0));
+        let options = OpenOptions {
+            read: true,
+            write: true,
+            ..OpenOptions::default()
+        };
+        let log = File::open(&path, options).expect("the first segment");
+        let mut before = [0];
+        log.read_exact_at_blocking(&mut before, changed_at)
+            .expect("it can be read");
+        log.write_all_at_blocking(b"\xEE", changed_at)
+            .expect("it can be written");
+        log.sync_blocking().expect("it can be synced");
+        let refused = Store::open(config(&root), |_| {}).await;
+        let why = refused.err().expect("it was changed").to_string();
+        let at = format!("at log offset {changed_at} it is not what");
+        assert!(
+            why.contains(&at) && why.contains("remove orbit/id"),
+            "{why}"
+        );
+        log.write_all_at_blocking(&before, changed_at)
+            .expect("it can be written");
+        let broker = Broker::reopen(config(&root), sent).await;
+        broker.check().await;
+        broker.close().await;
+    });
 }
 
 #[test]
