@@ -213,6 +213,11 @@ impl One {
         let found = match read {
             Ok(Read::Found(found)) => found,
             Ok(Read::NoneMatched { next }) if faults.bad_page_ppm > 0 => return Some(next.0),
+            // It was alone, and was damaged each time it was read.
+            Ok(Read::NoneMatched { next }) if faults.bit_flip_ppm > 0 => {
+                self.diary.borrow_mut().count("damaged messages left out");
+                return Some(next.0);
+            }
             Ok(Read::BelowStart { min }) if min.0 > at => {
                 // Reclaimed now, or before and not known when the store opened.
                 let (diary, first) = (self.diary.borrow(), self.store.first().0);
