@@ -84,7 +84,7 @@ impl Reading<'_> {
         if counts.out_of_order > 0 {
             return Err(self.failed(format!("{} messages out of order", counts.out_of_order)));
         }
-        member.wait_for_end(&self.stock.lanes)?;
+        self.has_committed(&mut member)?;
         // What was read under locks was locked all the while.
         let mut rival = self.member(RIVAL, Wanted::Everything)?;
         self.lock(&mut rival, 0)?;
@@ -109,8 +109,13 @@ impl Reading<'_> {
         let figures = self.checked(plan)?;
         // An acknowledgement that was only answered moves no offset.
         let mut member = self.member(CLIENT, Wanted::Everything)?;
-        member.wait_for_end(&self.stock.lanes)?;
+        self.has_committed(&mut member)?;
         Ok(figures)
+    }
+
+    fn has_committed(&self, member: &mut Member) -> Result<()> {
+        let ended = member.wait_for_end(&self.stock.lanes);
+        ended.map_err(|error| self.failed(error.to_string()))
     }
 
     fn member(&self, client: &str, wanted: Wanted) -> Result<Member> {
