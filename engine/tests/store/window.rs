@@ -134,6 +134,13 @@ fn a_log_that_was_changed_since_is_refused_and_nothing_is_written_to_it() {
         log.write_all_at_blocking(b"\xEE", changed_at)
             .expect("it can be written");
         log.sync_blocking().expect("it can be synced");
+        let whole = || {
+            let mut bytes = vec![0; 8 << 20];
+            log.read_exact_at_blocking(&mut bytes, 0)
+                .expect("it can be read");
+            bytes
+        };
+        let as_changed = whole();
         let refused = Store::open(config(&root), |_| {}).await;
         let why = refused.err().expect("it was changed").to_string();
         let at = format!("at log offset {changed_at} it is not what");
@@ -141,6 +148,7 @@ fn a_log_that_was_changed_since_is_refused_and_nothing_is_written_to_it() {
             why.contains(&at) && why.contains("remove orbit/id"),
             "{why}"
         );
+        assert!(whole() == as_changed, "something was written to it");
         log.write_all_at_blocking(&before, changed_at)
             .expect("it can be written");
         let broker = Broker::reopen(config(&root), sent).await;

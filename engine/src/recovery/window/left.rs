@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// Bytes that are read or written at once, and how often that is under way.
@@ -59,10 +59,13 @@ pub async fn write(
         stretch
             .compare()
             .await
-            .map_err(OpenError::io(stretch.path))?;
+            .map_err(OpenError::io(&stretch.place.path))?;
     }
     for stretch in &stretches {
-        stretch.write().await.map_err(OpenError::io(stretch.path))?;
+        stretch
+            .write()
+            .await
+            .map_err(OpenError::io(&stretch.place.path))?;
     }
     Ok(())
 }
@@ -74,8 +77,7 @@ fn first_to_write(left: Left, vouched: u64) -> u64 {
 }
 
 /// What belongs into one file.
-struct Stretch<'a> {
-    path: &'a Path,
+struct Stretch {
     place: Rc<Place>,
     /// Log offsets, from the start of a block.
     range: Range<u64>,
@@ -83,6 +85,7 @@ struct Stretch<'a> {
 
 /// What the tasks of a stretch share.
 struct Place {
+    path: PathBuf,
     window: Rc<Window>,
     file: File,
     base: u64,
@@ -90,12 +93,8 @@ struct Place {
     spares: RefCell<Vec<[Buffer; 2]>>,
 }
 
-impl Stretch<'_> {
-    fn open<'a>(
-        window: &Rc<Window>,
-        file: &'a FoundFile,
-        range: Range<u64>,
-    ) -> io::Result<Stretch<'a>> {
+impl Stretch {
+    fn open(window: &Rc<Window>, file: &FoundFile, range: Range<u64>) -> io::Result<Stretch> {
         let options = OpenOptions {
             read: true,
             write: true,
@@ -103,8 +102,8 @@ impl Stretch<'_> {
             ..OpenOptions::default()
         };
         Ok(Stretch {
-            path: &file.path,
             place: Rc::new(Place {
+                path: file.path.clone(),
                 window: window.clone(),
                 file: File::open(&file.path, options)?,
                 base: file.base,
@@ -190,7 +189,7 @@ impl Place {
             Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) => {
                 // Writing it again is what may heal it.
-                tracing::warn!(log_offset = piece.start, %error, "a part of the log that is to be written again cannot be read");
+                tracing::warn!(path = %self.path.display(), log_offset = piece.start, %error, "a part of the log that is to be written again cannot be read");
                 Ok(())
             }
         };
