@@ -33,7 +33,7 @@ pub const BLOCK_BYTES: u64 = 4096;
 const STEP_FRACTION: u64 = 16;
 /// So much has its memory when the store opens, and the rest gets it in steps: on a fresh machine a page takes 10 us.
 const RESERVED_FIRST_BYTES: u64 = 8 << 20;
-const RESERVE_STEP_BYTES: u64 = 2 << 20;
+const RESERVE_STEP_BYTES: u64 = 2 << 20; // a large page
 
 /// The start of the block that holds `offset`.
 #[inline]
@@ -118,8 +118,9 @@ impl Window {
     pub fn next_to_reserve(&self) -> Option<Range<u64>> {
         let from = self.reserved_to.load(Ordering::Relaxed);
         let end = self.begun_at.load(Ordering::Relaxed) + self.bytes();
-        let ring_end = (from / self.bytes() + 1) * self.bytes();
-        (from < end).then(|| from..end.min(ring_end).min(from + RESERVE_STEP_BYTES))
+        let step = self.bytes().min(RESERVE_STEP_BYTES);
+        let step_end = (from / step + 1) * step;
+        (from < end).then(|| from..end.min(step_end))
     }
 
     /// Blocks.

@@ -16,14 +16,17 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::slice;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::buffer::ALIGNMENT_BYTES;
 use crate::cache;
 use crate::core;
 use crate::driver::sim;
 
-/// Mappings start here, so that the kernel can use pages of this size.
+/// Mappings start at multiples of this, so that the kernel can use pages of this size.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// Who was refused so many large pages gets small ones without asking: each time the kernel has looked for some ms.
+const HUGE_PAGES_REFUSED_MAX: u32 = 16;
 /// How much of the ring is mapped again behind it.
 const OVERHANG_FRACTION: usize = 4;
 
@@ -35,6 +38,7 @@ pub struct LoopedMemory {
     mapped: usize,
     head: NonNull<u8>,
     head_bytes: usize,
+    huge_pages_refused: AtomicU32,
     /// Locked, if the memory has a name: it is one process's at a time.
     file: OwnedFd,
 }
@@ -158,6 +162,7 @@ impl LoopedMemory {
             mapped: mapped_bytes,
             head: NonNull::new(head).expect(not_null),
             head_bytes,
+            huge_pages_refused: AtomicU32::new(0),
             file: fd,
         })
     }
@@ -212,9 +217,15 @@ impl LoopedMemory {
     }
 
     /// Brings the pages of a range of the ring into memory, as large ones where the kernel has them: using them costs no
-    /// fault then, and cannot fail. Blocks, some 10 us a page on a machine that has not used its memory yet.
+    /// fault then, and cannot fail. What shares a large page with the range may come as well. Blocks, some 10 us a page on a
+    /// machine that has not used its memory yet.
     pub fn reserve(&self, offset: usize, len: usize) -> io::Result<()> {
         assert!(offset + len <= self.len, "a range of the ring, once");
+        let from = offset / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+        let to = (offset + len).next_multiple_of(HUGE_PAGE_BYTES);
+        for at in (from..to.min(self.len)).step_by(HUGE_PAGE_BYTES) {
+            self.reserve_large(at)?;
+        }
         allocate(&self.file, offset, len)?;
         self.populate(offset, len)?;
         // The part of it that is mapped again.
@@ -222,12 +233,31 @@ impl LoopedMemory {
         self.populate(self.len + offset, again)
     }
 
+    /// One large page, if the kernel has one. Only asked for outright (Linux 6.1) does it come on every memory file system:
+    /// advice is heard only where the mount says `huge=advise`.
+    fn reserve_large(&self, at: usize) -> io::Result<()> {
+        let refused = self.huge_pages_refused.load(Ordering::Relaxed);
+        if at + HUGE_PAGE_BYTES > self.len || refused >= HUGE_PAGES_REFUSED_MAX {
+            return Ok(());
+        }
+        // The kernel takes nothing for no page: it wants to find one at least.
+        allocate(&self.file, at, ALIGNMENT_BYTES)?;
+        if let Err(error) = self.advise(at, HUGE_PAGE_BYTES, libc::MADV_COLLAPSE) {
+            let unknown = error.raw_os_error() == Some(libc::EINVAL);
+            let refused = if unknown {
+                HUGE_PAGES_REFUSED_MAX
+            } else {
+                refused + 1
+            };
+            self.huge_pages_refused.store(refused, Ordering::Relaxed);
+            tracing::debug!(%error, refused, "no large page for shared memory");
+        }
+        Ok(())
+    }
+
     fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
         if len == 0 {
             return Ok(());
-        }
-        if let Err(error) = self.advise(offset, len, libc::MADV_HUGEPAGE) {
-            tracing::debug!(%error, "this kernel has no huge pages for shared memory");
         }
         match self.advise(offset, len, libc::MADV_POPULATE_WRITE) {
             // Kernels before 5.14 do not know it: then the first lap pays.
@@ -416,6 +446,39 @@ mod tests {
         // SAFETY: as above.
         let (end, start) = unsafe { (memory.bytes(LEN - 3, 3), memory.bytes(0, 3)) };
         assert_eq!((end, start), (b"abc".as_slice(), b"def".as_slice()));
+    }
+
+    #[test]
+    fn large_pages_are_asked_for_and_keep_what_is_there() {
+        let len = 2 * HUGE_PAGE_BYTES;
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = directory.path().join("memory");
+        let memory = LoopedMemory::create(&path, len, HEAD).unwrap();
+        // A page of the first half is in use before the half gets its memory.
+        // SAFETY: nobody else uses the memory.
+        unsafe { memory.bytes_mut(HEAD, 3) }.copy_from_slice(b"abc");
+        memory.reserve(3 * HEAD, HEAD).unwrap();
+        memory.reserve(HUGE_PAGE_BYTES, HUGE_PAGE_BYTES).unwrap();
+        // SAFETY: as above.
+        assert_eq!(unsafe { memory.bytes(HEAD, 3) }, b"abc");
+        match memory.huge_pages_refused.load(Ordering::Relaxed) {
+            0 => assert_eq!(large_kib(&path), len / 1024),
+            refused => eprintln!("not looked at: {refused} large pages refused"),
+        }
+    }
+
+    /// How much of what this process has of a file it has in large pages.
+    fn large_kib(path: &Path) -> usize {
+        let name = path.to_str().unwrap();
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = maps.lines();
+        let mut sum = 0;
+        while lines.any(|line| line.ends_with(name)) {
+            let figure = lines.find_map(|line| line.strip_prefix("ShmemPmdMapped:"));
+            let kib = figure.unwrap().trim().strip_suffix(" kB").unwrap();
+            sum += kib.parse::<usize>().unwrap();
+        }
+        sum
     }
 
     #[test]

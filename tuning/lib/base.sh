@@ -6,7 +6,6 @@ ROOT=
 STATE=
 ONLY=
 OPTIONAL=
-HUGE_PAGES_MIB=
 WRITER_CPU=
 declare -a STORES=()
 
@@ -23,11 +22,10 @@ common_option() {
         --only) ONLY+=" ${2:?--only needs an area or a setting} " ;;
         --store) STORES+=("${2:?--store needs a directory}") ;;
         --writer-cpu) WRITER_CPU=${2:?--writer-cpu needs a number} ;;
-        --huge-pages-mib) HUGE_PAGES_MIB=${2:?--huge-pages-mib needs a number} ;;
         --optional) OPTIONAL=yes TAKEN=1 ;;
         *) TAKEN=0 ;;
     esac
-    [[ ${WRITER_CPU:-0}${HUGE_PAGES_MIB:-0} =~ ^[0-9]+$ ]] || die "--writer-cpu and --huge-pages-mib take whole numbers"
+    [[ ${WRITER_CPU:-0} =~ ^[0-9]+$ ]] || die "--writer-cpu takes a whole number"
 }
 
 wanted_here() { # wanted_here NAME: is it among what --only names?

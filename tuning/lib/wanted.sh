@@ -47,23 +47,6 @@ dirty_limit() { # dirty_limit NOW WANTED
 compute_dirty_background() { dirty_limit "$2" "$(clamp $((128 << 20)) $((RAM_KIB * 1024 / 64)) $((1 << 30)))"; }
 compute_dirty() { dirty_limit "$2" "$(clamp $((512 << 20)) $((RAM_KIB * 1024 / 16)) $((8 << 30)))"; }
 
-compute_huge_pages() {
-    local page_kib pages
-    [ -n "$HUGE_PAGES_MIB" ] || { REASON="nothing is reserved without --huge-pages-mib" && return 1; }
-    page_kib=$(meminfo Hugepagesize:) || { REASON="no huge pages on this kernel" && return 1; }
-    pages=$(((HUGE_PAGES_MIB * 1024 + page_kib - 1) / page_kib))
-    if less "$2" "$pages"; then WANTED=$pages; else WANTED=$2; fi
-}
-
-meminfo() { # meminfo KEY: a figure of /proc/meminfo
-    local key figure rest
-    while read -r key figure rest; do
-        [ "$key" = "$1" ] && [ "$figure" -gt 0 ] && echo "$figure" && return 0
-    done < "$ROOT/proc/meminfo"
-    : "${rest:-}"
-    return 1
-}
-
 # Three figures: the ceiling is raised, the first two stay.
 tcp_ceiling() { # tcp_ceiling NOW BYTES
     local least usual most

@@ -67,7 +67,7 @@ fn judge(dir: &Path, free: u64, window: u64, lost: Option<String>, container: bo
         return Finding::warn(
             thing,
             format!("{why}, so {slower}"),
-            "set windowDir to a tmpfs or hugetlbfs that stays when the process ends",
+            "set windowDir to a tmpfs that stays when the process ends",
         );
     }
     if container {
