@@ -128,7 +128,12 @@ impl Outbox {
 
     /// Wakes the sending task. Once per batch.
     pub fn commit(&self) {
-        self.0.state.work.notify();
+        let state = &self.0.state;
+        if state.waiting.get() {
+            // It goes out after what is being sent: the end of that must not be slept on.
+            state.socket.notice();
+        }
+        state.work.notify();
     }
 
     /// Bytes appended and not yet taken by the kernel.
@@ -139,6 +144,7 @@ impl Outbox {
     /// Waits until fewer than `bytes` are queued, or the outbox is closed.
     pub async fn below(&self, bytes: usize) {
         while self.queued_bytes() >= bytes && !self.is_closed() {
+            self.0.state.socket.notice();
             self.0.state.drained.notified().await;
         }
     }
@@ -251,6 +257,7 @@ impl State {
 
     fn close_after_flush(&self) {
         self.closing.set(true);
+        self.socket.notice();
         self.work.notify();
     }
 
@@ -262,6 +269,7 @@ impl State {
         self.open.take();
         self.forget(self.queued_bytes.get());
         self.socket.shutdown();
+        self.socket.notice();
         self.work.notify();
         self.drained.notify_all();
     }
@@ -314,7 +322,7 @@ async fn send(state: &State, item: Item) -> (usize, io::Result<()>) {
             };
             state.keep_gathers(gathers);
             match outcome {
-                Ok(rest) if !rest.is_empty() => (sent, send_bytes(state, rest).await),
+                Ok(rest) if !rest.is_empty() => (sent, send_rest(state, rest).await),
                 outcome => (sent, outcome.map(drop)),
             }
         }
@@ -322,6 +330,20 @@ async fn send(state: &State, item: Item) -> (usize, io::Result<()>) {
 }
 
 async fn send_bytes(state: &State, bytes: Vec<u8>) -> io::Result<()> {
+    state.begin_waiting();
+    // There is nothing behind it yet. The last one before the end is waited for.
+    let is_quiet = bytes.len() <= SHORT_BYTES_MAX && !state.closing.get();
+    let (outcome, bytes) = if is_quiet {
+        state.socket.send_quietly(bytes).await
+    } else {
+        state.socket.send(bytes).await
+    };
+    state.keep_vector(bytes);
+    outcome
+}
+
+/// What the peer did not take at once.
+async fn send_rest(state: &State, bytes: Vec<u8>) -> io::Result<()> {
     state.begin_waiting();
     let (outcome, bytes) = state.socket.send(bytes).await;
     state.keep_vector(bytes);

@@ -102,6 +102,23 @@ impl Socket {
         }
     }
 
+    /// Like `send`, for whoever has nothing to do before something else happens on this core: that all is sent does not end the
+    /// core's sleep, unless somebody asks by `notice` before it begins. Failures and a peer that takes no more do.
+    pub(crate) async fn send_quietly(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        match &self.0 {
+            SocketBody::Ring(socket) => socket.send_quietly(bytes).await,
+            SocketBody::Sim(socket) => socket.send(bytes).await,
+        }
+    }
+
+    /// The core does not sleep before it has noticed which quiet sends are done.
+    pub(crate) fn notice(&self) {
+        match &self.0 {
+            SocketBody::Ring(socket) => socket.notice(),
+            SocketBody::Sim(_) => {}
+        }
+    }
+
     /// Sends one gather behind the other, of each the head and all slices in order, nothing copied. Gives them back empty. Otherwise
     /// like `send`.
     pub async fn send_gathers(&self, gathers: Vec<Gather>) -> (io::Result<()>, Vec<Gather>) {

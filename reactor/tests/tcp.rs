@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{self, Duration};
 
 use reactor::{
     Buffer, CoreConfig, File, Frames, Gather, Lent, Listener, OpenOptions, Outbox, Slice, Socket,
@@ -14,6 +15,15 @@ use reactor::{
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// A core that sleeps when it has nothing to do, however many CPUs there are.
+fn on_sleepy_core<T: 'static, Fut: Future<Output = T> + 'static>(main: impl FnOnce() -> Fut) -> T {
+    let config = CoreConfig {
+        spin_us: 0,
+        ..CoreConfig::default()
+    };
+    on_core_with(config, main)
+}
 
 fn on_core<T: 'static, Fut: Future<Output = T> + 'static>(main: impl FnOnce() -> Fut) -> T {
     on_core_with(CoreConfig::default(), main)
@@ -54,6 +64,18 @@ async fn echo(socket: Socket) {
         }
         let (sent, _) = socket.send(chunk.to_vec()).await;
         sent.unwrap();
+    }
+}
+
+async fn echo_from_an_outbox(socket: Socket) {
+    let socket = Rc::new(socket);
+    let outbox = Outbox::new(socket.clone());
+    loop {
+        let chunk = socket.recv().await.unwrap();
+        if chunk.is_empty() {
+            return;
+        }
+        say(&outbox, &chunk);
     }
 }
 
@@ -281,7 +303,11 @@ fn a_core_may_end_with_everything_in_flight() {
             spawn("recv", async move { receiver.recv().await.map(drop) });
             spawn("send", async move { client.send(vec![1; 8 << 20]).await.0 });
             sleep(Duration::from_millis(2)).await;
-            server
+            let (answering, asking) = pair().await;
+            let outbox = Outbox::new(Rc::new(answering));
+            say(&outbox, b"an answer");
+            yield_now().await;
+            (server, outbox, asking)
         });
         drop(leftovers); // outlives its core
     }
@@ -551,13 +577,158 @@ fn an_outbox_whose_peer_is_gone_closes_and_frees_who_waits() {
 
 #[test]
 fn dropping_an_outbox_flushes_and_closes() {
-    on_core(|| async {
+    for is_begun in [false, true] {
+        on_sleepy_core(|| async move {
+            let (socket, outbox, peer) = outbox_to_a_thread(|mut stream| {
+                stream.write_all(b"hello").unwrap();
+                let mut all = Vec::new();
+                stream.read_to_end(&mut all).unwrap();
+                all
+            })
+            .await;
+            receive_exactly(&socket, 5).await;
+            outbox.with(|bytes| bytes.extend_from_slice(b"last words"));
+            if is_begun {
+                outbox.commit();
+                yield_now().await;
+            }
+            drop(outbox);
+            assert!(socket.recv().await.unwrap().is_empty());
+            assert_eq!(peer.join().unwrap(), b"last words");
+        });
+    }
+}
+
+/// An outbox, and the other end in the hands of a thread: what that does wakes the core only by its bytes.
+async fn outbox_to_a_thread<T: Send + 'static>(
+    peer: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (Rc<Socket>, Outbox, thread::JoinHandle<T>) {
+    let listener = Listener::bind(any_port()).unwrap();
+    let address = listener.local_addr();
+    let peer = thread::spawn(move || {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        peer(stream)
+    });
+    let socket = Rc::new(listener.accept().await.unwrap().0);
+    (socket.clone(), Outbox::new(socket), peer)
+}
+
+/// Lets the core ask the kernel so often.
+async fn turns(count: u32) {
+    for _ in 0..count {
+        sleep(Duration::ZERO).await;
+    }
+}
+
+fn say(outbox: &Outbox, what: &[u8]) {
+    outbox.with(|bytes| bytes.extend_from_slice(what));
+    outbox.commit();
+}
+
+#[test]
+fn what_is_committed_behind_a_short_answer_leaves_though_nothing_else_happens() {
+    on_sleepy_core(|| async {
+        let (socket, outbox, peer) = outbox_to_a_thread(|mut stream| {
+            stream.write_all(b"hello").unwrap();
+            let mut all = [0; 6];
+            stream.read_exact(&mut all).unwrap();
+            stream.write_all(&all).unwrap();
+        })
+        .await;
+        receive_exactly(&socket, 5).await;
+        say(&outbox, b"one");
+        yield_now().await; // it is being sent
+        say(&outbox, b"two");
+        assert_eq!(receive_exactly(&socket, 6).await, b"onetwo");
+        assert_eq!(outbox.queued_bytes(), 0, "known before the next comes in");
+        peer.join().unwrap();
+    });
+}
+
+#[test]
+fn who_waits_for_a_short_answer_hears_of_its_end_though_nothing_else_happens() {
+    on_sleepy_core(|| async {
+        let (_socket, outbox, peer) = outbox_to_a_thread(|mut stream| {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            all
+        })
+        .await;
+        let begun = time::Instant::now();
+        say(&outbox, b"one");
+        outbox.below(1).await;
+        say(&outbox, b"two");
+        yield_now().await;
+        outbox.below(1).await;
+        say(&outbox, b"three");
+        yield_now().await;
+        say(&outbox, b"four");
+        outbox.close_after_flush();
+        outbox.closed().await;
+        assert!(begun.elapsed() < LIMIT / 2);
+        assert_eq!(peer.join().unwrap(), b"onetwothreefour");
+    });
+}
+
+#[test]
+fn short_answers_that_the_peer_does_not_take_wait_in_order() {
+    on_sleepy_core(|| async {
         let (server, client) = pair().await;
         let outbox = Outbox::new(Rc::new(server));
-        outbox.with(|bytes| bytes.extend_from_slice(b"last words"));
+        let mut expected = Vec::new();
+        // One a turn, until the kernel takes no more, in the middle of one.
+        let mut answers = 0;
+        while outbox.queued_bytes() == 0 {
+            let answer = pattern(7919 - expected.len() % 1000);
+            say(&outbox, &answer);
+            expected.extend_from_slice(&answer);
+            answers += 1;
+            turns(2).await;
+        }
+        assert!(answers > 2, "the first ones are sent at once");
+        say(&outbox, b"and one behind it");
+        expected.extend_from_slice(b"and one behind it");
+        assert!(receive_exactly(&client, expected.len()).await == expected);
+        outbox.below(1).await;
+    });
+}
+
+#[test]
+fn a_short_answer_for_which_there_is_no_room_at_all_waits() {
+    on_sleepy_core(|| async {
+        let (server, client) = pair().await;
+        let server = Rc::new(server);
+        let filling = timeout(Duration::from_millis(20), server.send(vec![7; 32 << 20])).await;
+        assert!(filling.is_err(), "the peer reads nothing");
+        let outbox = Outbox::new(server);
+        say(&outbox, b"an answer");
+        turns(2).await;
+        assert_eq!(outbox.queued_bytes(), 9);
         drop(outbox);
-        assert_eq!(receive_exactly(&client, 10).await, b"last words");
-        assert!(client.recv().await.unwrap().is_empty());
+        let mut last = Vec::new();
+        loop {
+            let chunk = client.recv().await.unwrap();
+            if chunk.is_empty() {
+                break;
+            }
+            last.extend_from_slice(&chunk);
+            last.drain(..last.len().saturating_sub(10));
+        }
+        assert_eq!(last, b"\x07an answer");
+    });
+}
+
+#[test]
+fn a_short_answer_to_nobody_closes_its_outbox() {
+    on_sleepy_core(|| async {
+        let (_socket, outbox, peer) = outbox_to_a_thread(drop).await;
+        peer.join().unwrap();
+        while !outbox.is_closed() {
+            say(&outbox, b"is anybody there?");
+            turns(2).await;
+        }
+        assert_eq!(outbox.queued_bytes(), 0);
     });
 }
 
@@ -575,8 +746,13 @@ fn a_tiny_ring_serves_many_connections() {
         }
         let tasks: Vec<_> = pairs
             .into_iter()
-            .map(|(server, client)| {
-                spawn("echo", echo(server));
+            .enumerate()
+            .map(|(number, (server, client))| {
+                if number % 2 == 0 {
+                    spawn("echo", echo(server));
+                } else {
+                    spawn("echo", echo_from_an_outbox(server));
+                }
                 spawn("client", async move {
                     for _ in 0..20 {
                         client.send(pattern(5000)).await.0.unwrap();

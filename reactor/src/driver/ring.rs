@@ -22,6 +22,7 @@ mod fixed;
 mod listener;
 mod op;
 mod pool;
+mod quiet;
 mod receive;
 mod send;
 mod setup;
@@ -37,6 +38,7 @@ pub(crate) use unpark::Unpark;
 use fixed::FixedFiles;
 use op::{Keep, Op, Ops, Slot};
 use pool::Pool;
+use quiet::QuietSends;
 use receive::Receiver;
 use send::GatherSend;
 
@@ -79,6 +81,7 @@ pub(crate) struct Ring {
     enter_flags: EnterFlags,
     closed: Cell<bool>,
     urgent: Cell<Urgent>,
+    quiet: QuietSends,
 }
 
 /// Operations for which a turn of the loop ends early: so that they are begun, and so that their end is noticed.
@@ -112,6 +115,8 @@ impl Ring {
         if uring.params().is_feature_no_iowait() {
             enter_flags |= EnterFlags::NO_IOWAIT;
         }
+        // Only asked of kernels that also defer completions (6.1).
+        let quiet = QuietSends::new(uring.params().is_setup_single_issuer());
         let ring = Rc::new(Ring {
             uring: RefCell::new(uring),
             ops: RefCell::default(),
@@ -124,6 +129,7 @@ impl Ring {
             enter_flags,
             closed: Cell::new(false),
             urgent: Cell::default(),
+            quiet,
         });
         ring.arm_wake_poll();
         Ok(ring)
@@ -230,6 +236,9 @@ impl Ring {
                 Some(deadline.saturating_since(now))
             }
         };
+        if self.quiet.forbid_sleep() {
+            return self.enter(0, None);
+        }
         if !spin.is_zero() && self.spin(core, spin, timeout) {
             return;
         }
@@ -296,6 +305,22 @@ impl Ring {
         self.reap();
     }
 
+    /// Finds out what became of quiet sends. `completions` are all that were taken since the last time.
+    fn settle_quiet(&self, completions: &mut Vec<Completion>) {
+        self.quiet.hear(completions);
+        let is_open = {
+            let mut uring = self.uring.borrow_mut();
+            let submission = uring.submission();
+            !submission.is_empty() || submission.cq_overflow()
+        };
+        if is_open {
+            // Not all were taken, or there was no room for what they say: after the next call, which is not to wait.
+            self.quiet.ask();
+        } else {
+            self.quiet.settle(completions);
+        }
+    }
+
     fn reap(&self) {
         let mut uring = self.uring.borrow_mut();
         let mut completions = self.completions.borrow_mut();
@@ -309,6 +334,7 @@ impl Ring {
     /// Hands completions to their owners. They wake tasks but run none.
     fn dispatch(&self) {
         let mut completions = self.completions.take();
+        self.settle_quiet(&mut completions);
         for completion in completions.drain(..) {
             self.complete(completion);
         }
@@ -330,7 +356,7 @@ impl Ring {
             }
             _ => {}
         }
-        let key = completion.user_data as u32;
+        let key = completion.user_data as u32; // without the mark of a quiet send
         let more = cqueue::more(completion.flags);
         let mut ops = self.ops.borrow_mut();
         match ops.slot(key) {
@@ -443,6 +469,21 @@ impl Ring {
         let key = self.ops.borrow_mut().insert(Slot::single(keep));
         self.push(&entry.user_data(u64::from(key)));
         Op::new(self.clone(), key)
+    }
+
+    /// Starts a send that says nothing if it comes to `result`. The kernel must not be able to put it off.
+    fn start_quiet(self: &Rc<Self>, keep: Keep, entry: squeue::Entry, result: i32) -> Op {
+        assert!(!self.closed.get(), "an operation on a core that has ended");
+        let key = self.ops.borrow_mut().insert(Slot::single(keep));
+        let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(&entry.user_data(QuietSends::user_data(key)));
+        self.quiet.begin(key, result);
+        Op::new(self.clone(), key)
+    }
+
+    /// Before it sleeps again, the core learns which quiet sends are done.
+    pub(crate) fn notice(&self) {
+        self.quiet.ask();
     }
 
     /// Starts an operation that completes until it is cancelled or fails.

@@ -58,7 +58,7 @@ impl Slot {
     }
 }
 
-/// All slots of a ring. A slot's index is the operation's `user_data`; it is free again only after the last completion.
+/// All slots of a ring. A slot's index is in the operation's `user_data`; it is free again only after the last completion.
 #[derive(Default)]
 pub(super) struct Ops {
     slots: Vec<Slot>,
@@ -176,6 +176,7 @@ impl Drop for Op {
             let waker = single.waker.take();
             drop(ops);
             drop(waker);
+            // Finds nothing of a quiet send, but ends the sleep before which that is settled.
             self.ring.cancel(key);
         }
     }

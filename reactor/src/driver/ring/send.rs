@@ -1,6 +1,7 @@
 //! Sending: bytes of one vector, or gathers of many slices. The kernel is asked to send all of it and to wait inside
 //! the ring while the peer's window is full; what it leaves over is sent by the next entry. Asked not to wait, it is done when the
-//! entry was submitted, and what it leaves over is copied.
+//! entry was submitted, and what it leaves over is copied. A quiet send does not wait either, and says nothing when all is
+//! sent, so that it does not end the core's sleep; what it leaves over is sent by entries that wait.
 
 use std::io;
 use std::ptr;
@@ -15,6 +16,7 @@ use super::{Ring, io_result};
 use crate::gather::Gather;
 
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+const QUIET_FLAGS: i32 = SEND_FLAGS | libc::MSG_DONTWAIT;
 const AT_ONCE_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 
 /// The kernel's bound on the slices of one call (IOV_MAX).
@@ -99,9 +101,46 @@ impl GatherSend {
 pub(super) async fn send_all(
     ring: &Rc<Ring>,
     handle: &Rc<Handle>,
-    mut bytes: Vec<u8>,
+    bytes: Vec<u8>,
 ) -> (io::Result<()>, Vec<u8>) {
-    let mut sent = 0;
+    send_rest(ring, handle, bytes, 0).await
+}
+
+/// Like `send_all`, but that all is sent does not end the core's sleep.
+pub(super) async fn send_quietly(
+    ring: &Rc<Ring>,
+    handle: &Rc<Handle>,
+    bytes: Vec<u8>,
+) -> (io::Result<()>, Vec<u8>) {
+    if !ring.quiet.are_possible() {
+        return send_all(ring, handle, bytes).await;
+    }
+    let (number, flags) = handle.target(ring);
+    let len = bytes.len().min(BYTES_PER_CALL_MAX) as u32;
+    let entry = opcode::Send::new(Fd(number), bytes.as_ptr(), len)
+        .flags(QUIET_FLAGS)
+        .build()
+        .flags(flags);
+    let keep = Keep::Bytes(handle.clone(), bytes);
+    let (result, keep) = ring.start_quiet(keep, entry, len as i32).await;
+    let Keep::Bytes(_, bytes) = keep else {
+        unreachable!("a send gives its bytes back");
+    };
+    match progress(result) {
+        Ok(sent) => send_rest(ring, handle, bytes, sent).await,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            send_rest(ring, handle, bytes, 0).await
+        }
+        Err(error) => (Err(error), bytes),
+    }
+}
+
+async fn send_rest(
+    ring: &Rc<Ring>,
+    handle: &Rc<Handle>,
+    mut bytes: Vec<u8>,
+    mut sent: usize,
+) -> (io::Result<()>, Vec<u8>) {
     while sent < bytes.len() {
         let (number, flags) = handle.target(ring);
         let rest = &bytes[sent..];

@@ -147,6 +147,14 @@ impl Socket {
         send::send_all(&self.ring, &self.handle, bytes).await
     }
 
+    pub(crate) async fn send_quietly(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        send::send_quietly(&self.ring, &self.handle, bytes).await
+    }
+
+    pub(crate) fn notice(&self) {
+        self.ring.notice();
+    }
+
     pub(crate) async fn send_gathers(&self, gathers: Vec<Gather>) -> (io::Result<()>, Vec<Gather>) {
         send::send_gathers(&self.ring, &self.handle, gathers).await
     }
