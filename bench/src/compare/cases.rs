@@ -197,6 +197,9 @@ fn sending(
     };
     let figures = Figures::of(&load::run(plan, &Live::default())?);
     let sent = figures.sent.as_ref().expect("the plan sends");
+    if sent.messages == 0 {
+        return Err(not_taken(contender.name, sent));
+    }
     let mut measured = Measured::from([(PER_SECOND, sent.per_second), (CPU_US, cpu_us(&figures)?)]);
     add_latency(&mut measured, &sent.latency);
     Ok(measured)
@@ -278,14 +281,19 @@ const REFUSED_ONE_IN: u64 = 100;
 /// What was sent, if a broker took it.
 pub fn accepted<'a>(contender: &Contender, figures: &'a Figures) -> Result<&'a SentFigures> {
     let sent = figures.sent.as_ref().expect("the plan sends");
-    match sent.refusals.0.iter().next() {
-        _ if sent.messages_total > sent.refused * REFUSED_ONE_IN => Ok(sent),
-        None => Err(Error::Failed(format!("{} took nothing", contender.name))),
-        Some((code, (count, remark))) => Err(Error::Failed(format!(
-            "{} refused {count} with code {code}: {remark}",
-            contender.name
-        ))),
+    match sent.messages_total > sent.refused * REFUSED_ONE_IN {
+        true => Ok(sent),
+        false => Err(not_taken(contender.name, sent)),
     }
+}
+
+fn not_taken(by: &str, sent: &SentFigures) -> Error {
+    Error::Failed(match sent.refusals.0.iter().next() {
+        None => format!("{by} took nothing"),
+        Some((code, (count, remark))) => {
+            format!("{by} refused {count} with code {code}: {remark}")
+        }
+    })
 }
 
 fn memory(contender: &Contender) -> Result<Measured> {
@@ -308,4 +316,29 @@ pub fn add_latency(measured: &mut Measured, latency: &Latency) {
     measured.insert(P50_US, latency.p50_us);
     measured.insert(P99_US, latency.p99_us);
     measured.insert(P999_US, latency.p999_us);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Refusals;
+
+    #[test]
+    fn who_took_nothing_is_named_with_its_reason() {
+        let histogram = hdrhistogram::Histogram::new(3).unwrap();
+        let mut sent = SentFigures {
+            messages: 0,
+            messages_total: 7,
+            per_second: 0.0,
+            refused: 0,
+            refusals: Refusals::default(),
+            behind: 0,
+            latency: Latency::of(&histogram),
+        };
+        assert_eq!(not_taken("it", &sent).to_string(), "it took nothing");
+        sent.refusals.add(14, "the disk is full");
+        sent.refusals.add(14, "another");
+        let expected = "it refused 2 with code 14: the disk is full";
+        assert_eq!(not_taken("it", &sent).to_string(), expected);
+    }
 }
