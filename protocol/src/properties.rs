@@ -91,8 +91,8 @@ impl<'a> Iterator for Pairs<'a> {
             let end = loop {
                 match self.separators.next() {
                     None => break self.properties.len(),
-                    Some(at) if self.properties[at] == PAIR_SEPARATOR => break at,
-                    Some(at) => _ = name_end.get_or_insert(at),
+                    Some((at, true)) => break at,
+                    Some((at, false)) => _ = name_end.get_or_insert(at),
                 }
             };
             self.start = end + 1;

@@ -3,6 +3,7 @@
 #   stop_broker                    SIGTERM; fails unless the exit code is 0
 #   bench COMMAND [option ...]     orbit-bench, in a way that a signal ends it at once and not after its last second
 #   need_room NAME GB              ends the proof as skipped where the disk has less free
+#   need_room_beside NAME GB       the same where RocketMQ takes part
 #   slow_disk NAME MIB             holds what is written to the disk from now on to so many MiB/s; ends the proof as skipped where that cannot be done
 #   orbit_options [key=value ...]  OPTIONS: what orbit-bench needs to start brokers itself, with these lines of broker.conf
 # Sets BENCH (orbit-bench), ORBIT (orbit-broker), WORK and SHM (a folder on disk and one of shared memory, both removed at exit,
@@ -50,6 +51,17 @@ need_room() { # need_room NAME GB
     free_kib=$(df -Pk "$WORK" | awk 'NR == 2 { print $4 }')
     if [ "$free_kib" -lt $(($2 * 1000000)) ]; then
         echo "$1: skipped, it needs $2 GB of free disk and $WORK has $((free_kib / 1000000))"
+        exit 0
+    fi
+}
+
+need_room_beside() { # need_room_beside NAME GB: the same, and RocketMQ, which refuses messages on a full disk, is kept far from it
+    local used_kib free_kib after
+    need_room "$1" "$2"
+    read -r used_kib free_kib < <(df -Pk "$WORK" | awk 'NR == 2 { print $3, $4 }')
+    after=$(((used_kib + $2 * 1000000) * 100 / (used_kib + free_kib)))
+    if [ "$after" -gt 85 ]; then
+        echo "$1: skipped, with its $2 GB the disk under $WORK would be $after % full, and RocketMQ takes nothing from 90 % on"
         exit 0
     fi
 }

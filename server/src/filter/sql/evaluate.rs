@@ -8,6 +8,9 @@ use std::cmp::Ordering;
 use super::expression::{Constant, Expression, Relation};
 use super::number;
 
+/// Lists of so many words are walked, longer ones searched.
+const WALKED_MAX: usize = 8;
+
 /// Two values without an order between them met.
 struct Incomparable;
 
@@ -29,63 +32,83 @@ pub fn is_true(condition: &Expression, properties: &[Option<&[u8]>]) -> bool {
 
 /// None: unknown. What is no condition is none either; the parser lets no such thing come here.
 fn truth(condition: &Expression, properties: &[Option<&[u8]>]) -> Outcome<Option<bool>> {
-    match value(condition, properties)? {
-        Value::Bool(truth) => Ok(Some(truth)),
-        _ => Ok(None),
-    }
+    Ok(match condition {
+        Expression::And(all) => until(false, all, properties)?,
+        Expression::Or(any) => until(true, any, properties)?,
+        Expression::Not(condition) => truth(condition, properties)?.map(|truth| !truth),
+        Expression::Compare(relation, left, right) => {
+            return related(*relation, left, right, properties);
+        }
+        Expression::Equal(left, right) => {
+            equal(value(left, properties)?, value(right, properties)?)?
+        }
+        Expression::In {
+            property,
+            among,
+            negated,
+        } => properties[*property].map(|text| is_among(among, text) != *negated),
+        Expression::IsNull(of) => Some(matches!(value(of, properties)?, Value::Null)),
+        Expression::Holds { of, part, negated } => {
+            let found = match value(of, properties)? {
+                Value::Text(text) => part.is_in(text),
+                _ => None,
+            };
+            Some(found.is_some_and(|found| found != *negated))
+        }
+        Expression::AsCondition(of) => match value(of, properties)? {
+            Value::Null => None,
+            _ => Some(false),
+        },
+        Expression::Constant(Constant::Bool(truth)) => Some(*truth),
+        Expression::Constant(_) | Expression::Property(_) | Expression::Negate(_) => None,
+    })
 }
 
 fn value<'v>(expression: &'v Expression, properties: &[Option<&'v [u8]>]) -> Outcome<Value<'v>> {
     Ok(match expression {
         Expression::Constant(constant) => of_constant(constant),
-        Expression::Property(number) => property(properties, *number),
+        Expression::Property(number) => properties[*number].map_or(Value::Null, Value::Text),
         Expression::Negate(number) => match value(number, properties)? {
             Value::Int(number) => Value::Int(number.wrapping_neg()),
             Value::Long(number) => Value::Long(number.wrapping_neg()),
             Value::Double(number) => Value::Double(-number),
             _ => Value::Null,
         },
-        Expression::Not(condition) => known(truth(condition, properties)?.map(|truth| !truth)),
-        Expression::AsCondition(value_of) => match value(value_of, properties)? {
-            Value::Null => Value::Null,
-            _ => Value::Bool(false),
-        },
-        Expression::And(all) => known(until(false, all, properties)?),
-        Expression::Or(any) => known(until(true, any, properties)?),
-        Expression::Equal(left, right) => {
-            equal(value(left, properties)?, value(right, properties)?)?
-        }
-        Expression::IsNull(of) => Value::Bool(matches!(value(of, properties)?, Value::Null)),
-        Expression::Compare(relation, left, right) => {
-            let left = value(left, properties)?;
-            if matches!(left, Value::Null) {
-                return Ok(Value::Null);
-            }
-            let right = value(right, properties)?;
-            if matches!(right, Value::Null) {
-                return Ok(Value::Null);
-            }
-            Value::Bool(relation.holds(order(left, right)?))
-        }
-        Expression::In {
-            property: number,
-            among,
-            negated,
-        } => match property(properties, *number) {
-            Value::Text(text) => {
-                let found = among.binary_search_by(|word| (**word).cmp(text)).is_ok();
-                Value::Bool(found != *negated)
-            }
-            _ => Value::Null,
-        },
-        Expression::Holds { of, part, negated } => {
-            let found = match value(of, properties)? {
-                Value::Text(text) => part.is_in(text),
-                _ => None,
-            };
-            Value::Bool(found.is_some_and(|found| found != *negated))
-        }
+        condition => truth(condition, properties)?.map_or(Value::Null, Value::Bool),
     })
+}
+
+fn related(
+    relation: Relation,
+    left: &Expression,
+    right: &Expression,
+    properties: &[Option<&[u8]>],
+) -> Outcome<Option<bool>> {
+    // What most conditions are made of, without a detour over values of any kind.
+    if let (Expression::Property(property), Expression::Constant(Constant::Int(bound))) =
+        (left, right)
+    {
+        let Some(text) = properties[*property] else {
+            return Ok(None);
+        };
+        return Ok(Some(relation.holds(Some(whole::<i32>(text)?.cmp(bound)))));
+    }
+    let left = value(left, properties)?;
+    if matches!(left, Value::Null) {
+        return Ok(None);
+    }
+    let right = value(right, properties)?;
+    if matches!(right, Value::Null) {
+        return Ok(None);
+    }
+    Ok(Some(relation.holds(order(left, right)?)))
+}
+
+fn is_among(words: &[Box<[u8]>], text: &[u8]) -> bool {
+    if words.len() > WALKED_MAX {
+        return words.binary_search_by(|word| (**word).cmp(text)).is_ok();
+    }
+    words.iter().any(|word| **word == *text)
 }
 
 /// `decisive` as soon as one of the conditions is that; unknown if one of the others is.
@@ -101,10 +124,6 @@ fn until(decisive: bool, of: &[Expression], properties: &[Option<&[u8]>]) -> Out
     Ok(outcome)
 }
 
-fn known<'v>(truth: Option<bool>) -> Value<'v> {
-    truth.map_or(Value::Null, Value::Bool)
-}
-
 fn of_constant(constant: &Constant) -> Value<'_> {
     match constant {
         Constant::Null => Value::Null,
@@ -116,18 +135,14 @@ fn of_constant(constant: &Constant) -> Value<'_> {
     }
 }
 
-fn property<'v>(properties: &[Option<&'v [u8]>], number: usize) -> Value<'v> {
-    properties[number].map_or(Value::Null, Value::Text)
-}
-
 /// Two properties that are both missing are equal; one that is missing on the left is unknown, on the right unequal.
-fn equal<'v>(left: Value<'v>, right: Value<'v>) -> Outcome<Value<'v>> {
+fn equal(left: Value<'_>, right: Value<'_>) -> Outcome<Option<bool>> {
     Ok(match (left, right) {
-        (Value::Null, Value::Null) => Value::Bool(true),
-        (Value::Null, _) => Value::Null,
-        (_, Value::Null) => Value::Bool(false),
-        (Value::Text(left), Value::Text(right)) => Value::Bool(left == right),
-        _ => Value::Bool(compare(left, right)? == Some(Ordering::Equal)),
+        (Value::Null, Value::Null) => Some(true),
+        (Value::Null, _) => None,
+        (_, Value::Null) => Some(false),
+        (Value::Text(left), Value::Text(right)) => Some(left == right),
+        _ => Some(compare(left, right)? == Some(Ordering::Equal)),
     })
 }
 
@@ -169,7 +184,7 @@ fn compare(left: Value<'_>, right: Value<'_>) -> Outcome<Option<Ordering>> {
     Ok(Some(ordering))
 }
 
-fn whole<T: std::str::FromStr>(text: &[u8]) -> Outcome<T> {
+fn whole<T: TryFrom<i64>>(text: &[u8]) -> Outcome<T> {
     number::whole(text).ok_or(Incomparable)
 }
 
