@@ -5,6 +5,7 @@
 //! nothing after it counts. How bytes get to the disk is the body's business: `mapped`, `direct`.
 
 mod direct;
+mod group_wait;
 mod mapped;
 
 use crate::commit_log::{CommitLog, Poison, ReleaseAt};
@@ -33,7 +34,7 @@ pub(crate) struct Flusher {
 
 /// How bytes get to the disk.
 enum Body {
-    Mapped(Mapped),
+    Mapped(Box<Mapped>),
     Direct(Box<Direct>),
 }
 
@@ -60,7 +61,7 @@ impl Flusher {
             noting: Rc::default(),
         };
         let body = match watermarks.store.medium() {
-            Medium::Mapped => Body::Mapped(Mapped::default()),
+            Medium::Mapped => Body::Mapped(Box::default()),
             Medium::Direct(window) => {
                 Body::Direct(Box::new(Direct::new(window.clone(), &watermarks)))
             }
@@ -121,12 +122,12 @@ impl Flusher {
         reactor::spawn(name, async move { task(flusher).await })
     }
 
-    /// `written` has moved. Once per turn of the writer.
+    /// `written` has moved by so many records. Once per turn of the writer.
     #[inline]
-    pub fn laid(&self) {
+    pub fn laid(&self, records: u64) {
         match &self.body {
-            Body::Mapped(body) => body.laid(&self.watermarks),
-            Body::Direct(body) => body.laid(&self.watermarks),
+            Body::Mapped(body) => body.laid(&self.watermarks, records),
+            Body::Direct(body) => body.laid(&self.watermarks, records),
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Writer {
     /// The queues with unpublished messages.
     touched: Vec<QueueNo>,
     wakes: Vec<(usize, QueueNo)>,
+    /// Records that are laid and unpublished.
+    unpublished: u64,
     /// Store time of the last record; it never goes back.
     last_ms: i64,
     flusher: Rc<Flusher>,
@@ -107,6 +109,7 @@ impl Writer {
             queues: Vec::new(),
             touched: Vec::new(),
             wakes: Vec::new(),
+            unpublished: 0,
             last_ms: recovered.last_ms,
             flusher,
             release: Rc::new(release),
@@ -189,6 +192,7 @@ impl Writer {
             self.touched.push(item.queue);
         }
         self.tail.lay(record);
+        self.unpublished += 1;
     }
 
     /// Whether the tail's segment is to end here, however long it is.
@@ -279,7 +283,7 @@ impl Writer {
         if moved {
             log.publish_written(at);
             self.ahead.advance(self.tail.position());
-            self.flusher.laid();
+            self.flusher.laid(std::mem::take(&mut self.unpublished));
         }
         match log.release_at() {
             ReleaseAt::Written => {

@@ -72,6 +72,14 @@ compute_deep_idle() {
     if [ "$latency" -gt 50 ]; then WANTED=1; else WANTED=$2; fi
 }
 
+# Only the governor of that name polls.
+compute_halt_poll() {
+    local governor=none
+    [ -r "$ROOT/sys/devices/system/cpu/cpuidle/current_governor" ] && governor=$(< "$ROOT/sys/devices/system/cpu/cpuidle/current_governor")
+    [ "$governor" = haltpoll ] || { REASON="the governor of idle CPUs is $governor" && return 1; }
+    if less "$2" 200000; then WANTED=200000; else WANTED=$2; fi
+}
+
 few_cpus() { has_writer_cpu && return 1 || REASON="with fewer than 4 CPUs the writer has none to itself"; }
 
 compute_irq_cpus() {

@@ -7,6 +7,7 @@
 mod schedule;
 
 use super::Watermarks;
+use super::group_wait::GroupWait;
 use crate::LogOffset;
 use crate::commit_log::ReleaseAt;
 use crate::segment::Segment;
@@ -35,6 +36,8 @@ pub(super) struct Direct {
     is_urgent: bool,
     /// A write is durable when it has landed.
     is_durable: bool,
+    /// Used where writes are durable.
+    group_wait: GroupWait,
     /// What no write covers, up to the end of the log: until everything before it is durable, the window ends there.
     left_out: RefCell<Option<Range<u64>>>,
     /// Everything below was found by recovery, and is durable only once it was synced.
@@ -65,6 +68,7 @@ impl Direct {
             wanted: Cell::new(end),
             is_urgent: log.release_at() != ReleaseAt::Written,
             is_durable: config.sync_flush,
+            group_wait: GroupWait::default(),
             opened_at: end,
             left_out: RefCell::new(None),
             is_syncing: Cell::new(false),
@@ -76,10 +80,15 @@ impl Direct {
     }
 
     #[inline]
-    pub fn laid(&self, watermarks: &Watermarks) {
+    pub fn laid(&self, watermarks: &Watermarks, records: u64) {
         let written = watermarks.log().written().0;
         self.window.publish_written(self.in_window(written));
-        if self.is_urgent {
+        if self.is_durable {
+            self.wanted.set(written);
+            if self.group_wait.laid(records, written) {
+                self.work.notify();
+            }
+        } else if self.is_urgent {
             self.want(written);
         } else if self.schedule.borrow().is_due(written) {
             self.work.notify();
@@ -99,6 +108,11 @@ impl Direct {
     /// Writes whatever there is to write, for as long as the store is open and well.
     pub async fn work(&self, watermarks: &Watermarks) {
         loop {
+            // One of the workers waits for more; there is nothing to do for the others then.
+            if self.is_durable && !self.group_wait.wait().await {
+                self.work.notified().await;
+                continue;
+            }
             match self.next(watermarks) {
                 Some(write) => self.write(watermarks, write).await,
                 None => self.work.notified().await,
@@ -187,6 +201,7 @@ impl Direct {
     pub async fn room(&self, watermarks: &Watermarks) {
         let log = watermarks.log();
         self.want(log.written().0);
+        self.group_wait.hurry();
         self.work.notify();
         self.behind.notify();
         if log.flushed() < log.written() || self.window.next_to_reserve().is_some() {
@@ -255,6 +270,7 @@ impl Direct {
     }
 
     async fn write(&self, watermarks: &Watermarks, write: Write) {
+        self.group_wait.began();
         // There may be work for another worker as well.
         self.work.notify();
         let list = watermarks.log().segments().load_full();
@@ -284,10 +300,13 @@ impl Direct {
     }
 
     fn landed(&self, watermarks: &Watermarks, write: Write) {
-        let (moved, done) = {
+        let (moved, done, is_idle) = {
             let mut schedule = self.schedule.borrow_mut();
-            (schedule.landed(write), schedule.done())
+            (schedule.landed(write), schedule.done(), schedule.is_idle())
         };
+        if is_idle {
+            self.group_wait.landed();
+        }
         let log = watermarks.log();
         // After a failure nothing counts any more.
         if !moved || log.is_poisoned() {

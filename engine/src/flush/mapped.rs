@@ -3,6 +3,7 @@
 //! One sync is in flight at a time: the error of one of two that overlap could be told to the other.
 
 use super::Watermarks;
+use super::group_wait::GroupWait;
 use crate::LogOffset;
 use crate::segment::Segment;
 use reactor::Notify;
@@ -19,15 +20,20 @@ pub(super) struct Mapped {
     idle: Notify,
     /// Something was laid that nobody has begun to sync.
     laid: Notify,
+    /// Used where groups are committed.
+    group_wait: GroupWait,
 }
 
 impl Mapped {
     /// The page cache outlives the process: what is laid is as good as written.
     #[inline]
-    pub fn laid(&self, watermarks: &Watermarks) {
+    pub fn laid(&self, watermarks: &Watermarks, records: u64) {
         let log = watermarks.log();
-        log.publish_on_disk(log.written());
-        self.laid.notify();
+        let written = log.written();
+        log.publish_on_disk(written);
+        if self.group_wait.laid(records, written.0) {
+            self.laid.notify();
+        }
     }
 
     pub async fn sync_to(&self, watermarks: &Watermarks, to: LogOffset) -> io::Result<()> {
@@ -42,7 +48,9 @@ impl Mapped {
                 continue;
             }
             self.begin();
+            self.group_wait.began();
             let synced = sync_written(watermarks).await;
+            self.group_wait.landed();
             self.end();
             synced?;
         }
@@ -72,6 +80,7 @@ impl Mapped {
     pub async fn commit_groups(&self, watermarks: &Watermarks) {
         let log = watermarks.log();
         loop {
+            self.group_wait.wait().await;
             // A failure has poisoned the log, and said so.
             if self.sync_to(watermarks, log.written()).await.is_err() {
                 return;

@@ -5,6 +5,7 @@ use engine::{AppendError, Boundary, Config, LogOffset, OpenError, QueueOffset, R
 use reactor::sim::{Faults, World};
 use reactor::{Gather, Instant};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -129,6 +130,44 @@ fn all_that_is_laid_during_one_sync_shares_the_next() {
         assert_eq!(broker.store.flush_stats().flushes - before, 2);
         let sent = broker.store.flush_stats().bytes;
         assert_eq!(sent, broker.store.written().0);
+        broker.close().await;
+    });
+}
+
+#[test]
+fn who_sends_again_when_answered_shares_one_sync_with_those_who_missed_the_last() {
+    const SENDERS: usize = 8;
+    const RETURN_TAKES: Duration = Duration::from_millis(2);
+    with_faults(slow_disk(), |config, begin| async move {
+        let mut broker = Broker::open(config).await;
+        faults_begin(&begin).await;
+        let mut ends = VecDeque::new();
+        for _ in 0..SENDERS / 2 {
+            ends.push_back(lay(&mut broker, 0).await);
+        }
+        reactor::sleep(Duration::from_millis(1)).await;
+        for _ in 0..SENDERS / 2 {
+            ends.push_back(lay(&mut broker, 1).await);
+        }
+        let (before, start) = (broker.store.flush_stats().flushes, reactor::now());
+        let mut answered = 0;
+        while answered < 20 * SENDERS {
+            broker.writer.release().moved().await;
+            broker.writer.release().show(&mut Vec::new());
+            let waiting = ends.len();
+            ends.retain(|end| *end > broker.store.written());
+            let come_back = waiting - ends.len();
+            answered += come_back;
+            reactor::sleep(RETURN_TAKES).await;
+            for _ in 0..come_back {
+                ends.push_back(lay(&mut broker, 2).await);
+            }
+        }
+        let flushes = broker.store.flush_stats().flushes - before;
+        assert!(flushes <= 22, "{flushes} for 20 rounds of all");
+        let took = start.elapsed();
+        assert!(took < 24 * (SYNC_TAKES + RETURN_TAKES), "{took:?}");
+        broker.publish().await;
         broker.close().await;
     });
 }
